@@ -1,0 +1,401 @@
+// Allocation, freeing and resizing of blocks of this process.
+#include "heap/heap.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace ndarena::heap {
+namespace {
+
+// Records that one operation may need, plus those of adding a chunk.
+constexpr std::uint64_t record_reserve = 8;
+constexpr int max_attempts = 16;
+
+constexpr std::uint64_t kibibyte = 1024;
+constexpr std::uint64_t coloured_below = std::uint64_t{1} << 20;
+constexpr std::uint32_t colours = 4;
+
+}  // namespace
+
+bool heap::room_for_record() noexcept { return table_.unused_count() >= record_reserve; }
+
+void heap::hold(std::uint32_t record, tlsf::block_record& r) noexcept {
+    auto& undo = table_.undo();
+    std::uint64_t* word = table_.row_word(seg_->slot(), record);
+    undo.set(*word, *word | tlsf::block_table::row_bit(record));
+    undo.set(r.holders, r.holders + 1);
+}
+
+bool heap::unhold(std::uint32_t record, tlsf::block_record& r, std::uint32_t slot) noexcept {
+    auto& undo = table_.undo();
+    std::uint64_t* word = table_.row_word(slot, record);
+    if ((*word & tlsf::block_table::row_bit(record)) == 0 || r.holders == 0) {
+        (void)table_.trap();
+        return false;
+    }
+    undo.set(*word, *word & ~tlsf::block_table::row_bit(record));
+    undo.set(r.holders, r.holders - 1);
+    return r.holders == 0;
+}
+
+// Owner, size asked for, identity and colour of a block just carved out.
+void heap::note_allocation(found& f, const request& wanted) noexcept {
+    const std::uint64_t nbytes = wanted.nbytes;
+    segment::control_page& c = seg_->control();
+    auto& undo = table_.undo();
+    tlsf::block_record& r = table_.at(f.place.record, tlsf::block_state::allocated);
+    undo.set(r.payload, nbytes);
+    undo.set(c.serial, c.serial + 1);
+    undo.set(r.serial, c.session ^ c.serial);
+    hold(f.place.record, r);
+    if (f.place.has_holes) {
+        r.flags |= tlsf::holes;  // the word is noted: it holds the holders too
+    }
+    std::uint64_t shift = 0;
+    if (wanted.may_colour && nbytes >= tlsf::page_block_threshold && nbytes <= coloured_below) {
+        // Operands that all start at the same place modulo 4 KiB alias in the
+        // store buffer; stagger them where rounding has left room.
+        shift = std::min<std::uint64_t>(next_colour_++ % colours,
+                                        (f.place.size - nbytes) / kibibyte);
+    }
+    r.colour = static_cast<std::uint8_t>(shift);
+    f.offset = f.place.offset + shift * kibibyte;
+    f.serial = r.serial;
+}
+
+heap::found heap::try_allocate(const request& wanted, std::uint64_t now) noexcept {
+    found f;
+    if (!room_for_record()) {
+        f.need_records = true;
+        return f;
+    }
+    f.place = tlsf_.allocate(wanted.size, wanted.alignment, now);
+    if (f.place.record == tlsf::nil) {
+        (void)settle();
+        return f;
+    }
+    note_allocation(f, wanted);
+    f.ok = settle();
+    return f;
+}
+
+void* heap::allocate(std::uint64_t nbytes, std::uint64_t alignment, bool zero) noexcept {
+    if (inherited_) {
+        heap* own = successor();
+        return own != nullptr ? own->allocate(nbytes, alignment, zero)
+                              : refuse(refusal_cause::forked, nbytes);
+    }
+    if (!usable()) {
+        return refuse(!seg_->writable() ? refusal_cause::read_only
+                      : poisoned_.load(std::memory_order_relaxed)
+                          ? refusal_cause::poisoned
+                          : refusal_cause::forked,
+                      nbytes);
+    }
+    nbytes = std::max<std::uint64_t>(nbytes, 1);
+    alignment = std::max({alignment, seg_->header().alignment, segment::granule});
+    if (nbytes > segment::max_capacity || alignment > segment::max_alignment ||
+        !base::is_power_of_two(alignment)) {
+        return refuse(refusal_cause::size, nbytes);
+    }
+    request wanted{nbytes, tlsf::block_size_for(nbytes), alignment, alignment <= kibibyte};
+    if (wanted.size >= tlsf::page_block_threshold) {
+        wanted.alignment = std::max(alignment, segment::format_page);
+    }
+    found f;
+    const std::uint64_t dirty = find_place(wanted, f);
+    if (!f.ok) {
+        return nullptr;
+    }
+    std::byte* payload = seg_->base() + f.offset;
+    if (zero && dirty > f.offset - f.place.offset) {
+        std::memset(payload, 0, std::min(nbytes, dirty - (f.offset - f.place.offset)));
+    }
+    return payload;
+}
+
+// Finds a place and enters it in the pointer map. Returns how many bytes from
+// the block's start may be non-zero. On failure `f.ok` is false and the
+// refusal is recorded.
+std::uint64_t heap::find_place(const request& wanted, found& f) noexcept {
+    const std::uint64_t nbytes = wanted.nbytes;
+    for (int attempt = 0; attempt < max_attempts; ++attempt) {
+        const std::uint64_t now = platform::monotonic_milliseconds();
+        bool due = false;
+        {
+            platform::lock_guard guard(mutex_);
+            if (!map_.reserve()) {
+                refuse(refusal_cause::memory, nbytes);
+                return 0;
+            }
+            if (!lock_shared()) {
+                refuse(refusal_cause::lock, nbytes);
+                return 0;
+            }
+            drain_deferred(now);
+            f = try_allocate(wanted, now);
+            due = purge_due(now);
+            unlock_shared();
+            if (f.ok && !f.place.has_holes) {
+                map_.insert({f.offset, nbytes, f.serial, f.place.record, 1});
+            }
+        }
+        purge_if_due(due);
+        if (f.ok && !f.place.has_holes) {
+            return f.place.dirty;
+        }
+        if (f.ok) {
+            if (complete_holes(f)) {
+                platform::lock_guard guard(mutex_);
+                if (map_.reserve()) {
+                    map_.insert({f.offset, nbytes, f.serial, f.place.record, 1});
+                    return f.place.dirty;
+                }
+            }
+            abandon(f);
+            f.ok = false;
+            if (attempt > 0) {
+                note_refused();
+                refuse(refusal_cause::disk, nbytes);
+                return 0;
+            }
+            (void)trim();
+            continue;
+        }
+        if (poisoned_.load(std::memory_order_relaxed)) {
+            refuse(refusal_cause::poisoned, nbytes);
+            return 0;
+        }
+        if (f.need_records ? !add_records() : !make_room(wanted)) {
+            return 0;
+        }
+    }
+    note_refused();
+    refuse(refusal_cause::capacity, nbytes);
+    return 0;
+}
+
+// Commits a block that lies over punched pages, outside all locks: it is held
+// by this process already, so it is reaped if we die here.
+bool heap::complete_holes(const found& f) noexcept {
+    if (!seg_->descriptor_intact()) {
+        poison("the arena's file descriptor was closed by other code in this process");
+        return false;
+    }
+    if (seg_->commit_range(f.place.offset, f.place.size) != 0) {
+        return false;
+    }
+    platform::lock_guard guard(mutex_);
+    if (!lock_shared()) {
+        return false;
+    }
+    tlsf::block_record& r = table_.at(f.place.record, tlsf::block_state::allocated);
+    table_.undo().note(&r.flags);
+    r.flags = static_cast<std::uint8_t>(r.flags & ~tlsf::holes);
+    const bool ok = settle();
+    unlock_shared();
+    return ok;
+}
+
+// Gives a block back whose pages could not be committed.
+void heap::abandon(const found& f) noexcept {
+    // A failed commit may have kept part of the space; all of it is dead.
+    const bool clean = seg_->discard_range(f.place.offset, f.place.size) == 0;
+    platform::lock_guard guard(mutex_);
+    if (!lock_shared()) {
+        return;  // the row keeps it until this process has gone
+    }
+    tlsf::block_record& r = table_.at(f.place.record, tlsf::block_state::allocated);
+    if (unhold(f.place.record, r, seg_->slot())) {
+        r.flags |= tlsf::holes;
+        tlsf_.release(f.place.record, clean ? 0 : f.place.dirty,
+                      platform::monotonic_milliseconds());
+    }
+    (void)settle();
+    unlock_shared();
+}
+
+void heap::release_record(std::uint32_t record, std::uint64_t payload_offset,
+                          std::uint64_t now) noexcept {
+    tlsf::block_record& r = table_.at(record, tlsf::block_state::allocated);
+    if (payload_offset < r.offset || payload_offset - r.offset >= r.size) {
+        (void)table_.trap();
+    } else if (unhold(record, r, seg_->slot())) {
+        tlsf_.release(record, r.size, now);
+    }
+    (void)settle();
+}
+
+void heap::drain_deferred(std::uint64_t now) noexcept {
+    for (const map_entry& entry : deferred_) {
+        release_record(entry.record, entry.key, now);
+    }
+    deferred_.clear();
+}
+
+// In a fork child of a private arena: its own copies of a block's pages.
+void heap::drop_private_pages(const map_entry& entry) noexcept {
+    const std::uint64_t first = base::align_up(entry.key, platform::page_size);
+    const std::uint64_t last = base::align_down(entry.key + entry.nbytes, platform::page_size);
+    if (last > first) {
+        (void)platform::discard_private(seg_->base() + first, last - first);
+    }
+}
+
+bool heap::deallocate(void* address) noexcept {
+    if (address == nullptr || !contains(address)) {
+        return false;
+    }
+    const auto* p = static_cast<std::byte*>(address);
+    if (p < seg_->base() || p >= seg_->base() + seg_->mapped_size()) {
+        return next()->deallocate(address);
+    }
+    const auto key = static_cast<std::uint64_t>(p - seg_->base());
+    if (!platform::fork_guard_intact()) {
+        return true;  // a child without a slot never frees
+    }
+    const std::uint64_t now = platform::monotonic_milliseconds();
+    bool due = false;
+    {
+        platform::lock_guard guard(mutex_);
+        map_entry* place = map_.find(key);
+        if (place == nullptr) {
+            return false;
+        }
+        const map_entry entry = *place;
+        map_.erase(place);  // before the block can be handed out again
+        if (poisoned_.load(std::memory_order_relaxed)) {
+            return true;
+        }
+        if (inherited_) {
+            drop_private_pages(entry);
+        }
+        if (!lock_shared()) {
+            try {
+                deferred_.push_back(entry);
+            } catch (...) {  // it stays in the row until this process has gone
+            }
+            return true;
+        }
+        drain_deferred(now);
+        release_record(entry.record, entry.key, now);
+        due = !inherited_ && purge_due(now);
+        unlock_shared();
+    }
+    purge_if_due(due);
+    return true;
+}
+
+std::uint64_t heap::size_of(const void* address) noexcept {
+    const auto* p = static_cast<const std::byte*>(address);
+    if (p < seg_->base() || p >= seg_->base() + seg_->mapped_size()) {
+        return next() != nullptr ? next()->size_of(address) : 0;
+    }
+    platform::lock_guard guard(mutex_);
+    const map_entry* entry = map_.find(static_cast<std::uint64_t>(p - seg_->base()));
+    return entry == nullptr ? 0 : entry->nbytes;
+}
+
+void* heap::reallocate(void* address, std::uint64_t nbytes) noexcept {
+    if (address == nullptr) {
+        return allocate(nbytes, 0, false);
+    }
+    const auto* p = static_cast<std::byte*>(address);
+    if (p < seg_->base() || p >= seg_->base() + seg_->mapped_size()) {
+        return next() != nullptr ? next()->reallocate(address, nbytes) : nullptr;
+    }
+    nbytes = std::max<std::uint64_t>(nbytes, 1);
+    if (nbytes > segment::max_capacity) {
+        return refuse(refusal_cause::size, nbytes);
+    }
+    std::uint64_t old_bytes = 0;
+    {
+        platform::lock_guard guard(mutex_);
+        map_entry* entry = map_.find(static_cast<std::uint64_t>(p - seg_->base()));
+        if (entry == nullptr) {
+            return nullptr;
+        }
+        old_bytes = entry->nbytes;
+    }
+    if (!inherited_ && usable()) {
+        map_entry entry{static_cast<std::uint64_t>(p - seg_->base()), old_bytes, 0, 0, 0};
+        switch (resize_in_place(&entry, nbytes)) {
+            case resize_outcome::done:
+                return address;
+            case resize_outcome::refused:
+                return nullptr;
+            case resize_outcome::move:
+                break;
+        }
+    }
+    return reallocate_elsewhere(address, old_bytes, nbytes);
+}
+
+void* heap::reallocate_elsewhere(void* address, std::uint64_t old_bytes,
+                                 std::uint64_t nbytes) noexcept {
+    void* moved = allocate(nbytes, 0, false);
+    if (moved != nullptr) {
+        std::memcpy(moved, address, std::min(old_bytes, nbytes));
+        deallocate(address);
+    }
+    return moved;
+}
+
+heap::resize_outcome heap::resize_in_place(map_entry* wanted, std::uint64_t nbytes) noexcept {
+    const std::uint64_t now = platform::monotonic_milliseconds();
+    tlsf::placement grown;
+    std::uint64_t old_size = 0;
+    std::uint32_t record = 0;
+    {
+        platform::lock_guard guard(mutex_);
+        map_entry* entry = map_.find(wanted->key);
+        if (entry == nullptr || !lock_shared()) {
+            return entry == nullptr ? resize_outcome::refused : resize_outcome::move;
+        }
+        record = entry->record;
+        tlsf::block_record& r = table_.at(record, tlsf::block_state::allocated);
+        old_size = r.size;
+        const std::uint64_t shift = wanted->key - r.offset;
+        const std::uint64_t size = tlsf::block_size_for(nbytes + shift);
+        const auto address = reinterpret_cast<std::uintptr_t>(seg_->base()) + r.offset;
+        // Blocks of whole pages start at one; a shared block is never resized.
+        const bool possible = r.holders == 1 && room_for_record() &&
+                              (size < tlsf::page_block_threshold ||
+                               address % segment::format_page == 0);
+        const bool done = possible && tlsf_.resize(record, size, now, grown);
+        if (done) {
+            table_.undo().set(r.payload, nbytes);
+        }
+        const bool settled = settle();
+        unlock_shared();
+        if (!done || !settled) {
+            return resize_outcome::move;
+        }
+        map_.resized(entry, nbytes);
+    }
+    if (!grown.has_holes) {
+        return resize_outcome::done;
+    }
+    if (seg_->commit_range(grown.offset + old_size, grown.size - old_size) == 0) {
+        return resize_outcome::done;
+    }
+    // The new part has no room on the disk: shrink back to what was.
+    (void)seg_->discard_range(grown.offset + old_size, grown.size - old_size);
+    platform::lock_guard guard(mutex_);
+    if (map_entry* entry = map_.find(wanted->key); entry != nullptr && lock_shared()) {
+        tlsf::block_record& r = table_.at(record, tlsf::block_state::allocated);
+        table_.undo().note(&r.flags);
+        r.flags |= tlsf::holes;  // inherited by the tail that is split off
+        if (tlsf_.resize(record, old_size, now, grown)) {
+            table_.undo().set(r.payload, wanted->nbytes);
+        }
+        r.flags = static_cast<std::uint8_t>(r.flags & ~tlsf::holes);
+        (void)settle();
+        unlock_shared();
+        map_.resized(entry, wanted->nbytes);
+    }
+    refuse(refusal_cause::disk, nbytes);
+    return resize_outcome::refused;
+}
+
+}  // namespace ndarena::heap

@@ -1,0 +1,251 @@
+// Opening, recovering, locking, leaving.
+#include "heap/registry.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace ndarena::heap {
+namespace {
+
+constexpr std::uint64_t gibibyte = std::uint64_t{1} << 30;
+
+// Warm freed pages kept for reuse by default: an eighth of the memory this
+// process may use, at most a gibibyte.
+std::uint64_t default_purge_budget() noexcept {
+    return std::min(platform::memory_limit() / 8, gibibyte);
+}
+
+}  // namespace
+
+heap::heap(std::unique_ptr<segment::segment> seg)
+    : seg_(std::move(seg)),
+      cache_([] {
+          auto memory = platform::mapped_region::map_private(segment::max_chunks *
+                                                             sizeof(std::uint64_t));
+          return memory ? std::move(*memory) : platform::mapped_region();
+      }()),
+      table_(seg_->base(), seg_->mapped_size(), seg_->geo(),
+             reinterpret_cast<std::uint64_t*>(cache_.data())),
+      tlsf_(table_, reinterpret_cast<std::uintptr_t>(seg_->base()) % segment::max_alignment),
+      lock_(&seg_->control().heap_lock, seg_.get()),
+      commit_lock_(&seg_->control().commit_lock, seg_.get()),
+      purge_budget_(default_purge_budget()) {}
+
+heap::~heap() {
+    registry::instance().forget(this);
+    if (!seg_->writable() || cache_.data() == nullptr) {
+        return;
+    }
+    if (!platform::fork_guard_intact()) {
+        return;  // a child that was never told: the parent's slot is not ours
+    }
+    // What was not freed goes with its process; nobody can reach it any more.
+    platform::lock_guard guard(mutex_);
+    if (poisoned_.load(std::memory_order_relaxed) || !lock_shared()) {
+        return;
+    }
+    const std::uint64_t now = platform::monotonic_milliseconds();
+    map_.for_each([&](const map_entry& entry) { release_record(entry.record, entry.key, now); });
+    for (const map_entry& entry : deferred_) {
+        release_record(entry.record, entry.key, now);
+    }
+    unlock_shared();
+    if (!poisoned_.load(std::memory_order_relaxed)) {
+        seg_->leave_slot();
+    }
+}
+
+result<void> heap::start() {
+    if (cache_.data() == nullptr) {
+        return error{errc::no_memory, 0, "no address space for the arena's tables", seg_->path()};
+    }
+    memory_backed_ = seg_->pages() == segment::backing::shared_memory ||
+                     (seg_->pages() == segment::backing::file && seg_->fd() >= 0 &&
+                      platform::is_memory_backed(seg_->fd()));
+    can_purge_ = seg_->can_discard();
+    if (!seg_->writable()) {
+        seg_->finish_opening();
+        return {};
+    }
+    if (seg_->must_reset()) {
+        format_volatile();
+    } else if (seg_->was_deserted()) {
+        if (auto ok = recover(); !ok) {
+            return ok;
+        }
+    } else {
+        take_over_own_locks();
+        (void)reap_dead();
+    }
+    segment::slot_entry& own = seg_->slot_at(seg_->slot());
+    if (own.state.load(std::memory_order_acquire) != 0 && !seg_->is_solo()) {
+        (void)reap_row(seg_->slot());
+    }
+    own.state.store(1, std::memory_order_release);
+    seg_->finish_opening();
+    seg_->prepare_spare();
+    if (poisoned_.load(std::memory_order_relaxed)) {
+        return error{errc::corruption, 0,
+                     std::string("the arena's metadata is damaged: ") + poison_cause_ +
+                         "; `ndarena check` says more",
+                     seg_->path()};
+    }
+    return {};
+}
+
+void heap::write_witness() noexcept {
+    segment::control_page& c = seg_->control();
+    const platform::instance_id id =
+        seg_->is_solo() ? platform::instance_id{} : platform::instance_of(seg_->fd());
+    c.boot = id.boot;
+    c.device = id.device;
+    c.inode = id.inode;
+    c.inode_generation = id.generation;
+    c.mount = id.mount;
+}
+
+// Volatile state from nothing: a new segment, or one whose state was written
+// by another instance. What was unnamed in it was some process's scratch.
+void heap::format_volatile() noexcept {
+    segment::control_page& c = seg_->control();
+    const bool fresh = seg_->is_pristine();
+    const std::uint64_t first = seg_->geo().data_offset() + seg_->geo().chunk_bytes();
+    bool unclean = !fresh;
+    if (!fresh && seg_->kind() != segment_kind::buffer) {
+        // Alone in the file: cutting it gives the space back and makes it zero.
+        unclean = !platform::set_file_size(seg_->fd(), first, seg_->path());
+    }
+    std::fill_n(seg_->base() + seg_->geo().control_offset(),
+                seg_->geo().data_offset() - seg_->geo().control_offset(), std::byte{0});
+    c.capacity = seg_->initial_capacity();
+    c.session = platform::random_u64();
+    c.unclean = unclean ? 1 : 0;
+    tlsf_.format();
+    write_witness();
+    base::order_stores();
+    c.initialized = 1;
+}
+
+// Nobody is alive in it: finish what the dead began, free what they held.
+result<void> heap::recover() {
+    segment::control_page& c = seg_->control();
+    c.commit_lock.store(0, std::memory_order_relaxed);
+    c.flush_lock.store(0, std::memory_order_relaxed);
+    c.directory_lock.store(0, std::memory_order_relaxed);
+    c.heap_lock.store(0, std::memory_order_relaxed);
+    table_.undo().roll_back();
+    if (seg_->pages() == segment::backing::file && seg_->kind() != segment_kind::buffer) {
+        seg_->undo_extend(c.watermark);
+    }
+    for (std::uint32_t slot = 0; slot < seg_->geo().slot_count; ++slot) {
+        if (seg_->slot_at(slot).state.load(std::memory_order_relaxed) != 0) {
+            (void)reap_row(slot);
+            if (slot != seg_->slot()) {
+                seg_->slot_at(slot).state.store(0, std::memory_order_release);
+            }
+        }
+    }
+    return {};
+}
+
+// A former owner of this slot may have died holding a lock.
+void heap::take_over_own_locks() noexcept {
+    if (lock_.take_over_own(seg_->slot(), seg_->owner_word())) {
+        table_.undo().roll_back();
+        lock_.unlock();
+    }
+    if (commit_lock_.take_over_own(seg_->slot(), seg_->owner_word())) {
+        seg_->undo_extend(seg_->control().watermark);
+        commit_lock_.unlock();
+    }
+}
+
+bool heap::lock_shared(unsigned timeout_ms) noexcept {
+    const auto outcome = lock_.lock(seg_->owner_word(), timeout_ms);
+    if (outcome == segment::lock_outcome::timed_out) {
+        return false;
+    }
+    segment::control_page& c = seg_->control();
+    // Readers without a slot see an odd generation while a change is under way.
+    __atomic_store_n(&c.generation, c.generation | 1U, __ATOMIC_RELAXED);
+    base::order_stores();
+    if (outcome == segment::lock_outcome::inherited || !table_.undo().is_empty()) {
+        table_.undo().roll_back();
+    }
+    return true;
+}
+
+void heap::unlock_shared() noexcept {
+    segment::control_page& c = seg_->control();
+    __atomic_store_n(&c.generation, c.generation + 1, __ATOMIC_RELEASE);
+    lock_.unlock();
+}
+
+bool heap::settle() noexcept {
+    if (table_.is_corrupt()) {
+        table_.undo().roll_back();
+        table_.clear_corrupt();
+        poison("an operation met a record that contradicts the others");
+        return false;
+    }
+    table_.undo().commit();
+    return true;
+}
+
+void heap::poison(const char* why) noexcept {
+    poison_cause_ = why;
+    poisoned_.store(true, std::memory_order_release);
+}
+
+bool heap::usable() noexcept {
+    return seg_->writable() && platform::fork_guard_intact() &&
+           !poisoned_.load(std::memory_order_relaxed);
+}
+
+bool heap::contains(const void* address) const noexcept {
+    const auto* p = static_cast<const std::byte*>(address);
+    if (p >= seg_->base() && p < seg_->base() + seg_->mapped_size()) {
+        return true;
+    }
+    return next() != nullptr && next()->contains(address);
+}
+
+result<void> heap::grow(std::uint64_t capacity) {
+    capacity = base::align_up(capacity, segment::format_page);
+    if (!seg_->writable()) {
+        return error{errc::read_only, 0, "the arena was opened for reading (mode 'r')",
+                     seg_->path()};
+    }
+    platform::lock_guard guard(mutex_);
+    segment::control_page& c = seg_->control();
+    if (!lock_shared()) {
+        return error{errc::lock_timeout, 0, "another process holds the arena's lock",
+                     seg_->path()};
+    }
+    error failure;
+    if (capacity > c.capacity) {
+        if (seg_->kind() == segment_kind::buffer) {
+            failure = {errc::invalid, 0, "an arena cannot grow beyond the buffer it is in", {}};
+        } else if (capacity > seg_->mapped_size()) {
+            failure = {errc::no_memory, 0,
+                       "this process has reserved " + base::human_size(seg_->mapped_size()) +
+                           " of addresses for the arena; close it everywhere and reopen it with "
+                           "the larger capacity",
+                       seg_->path()};
+        } else {
+            table_.undo().set(c.capacity, capacity);
+            (void)settle();
+        }
+    }
+    unlock_shared();
+    if (failure.code != errc::ok) {
+        return failure;
+    }
+    return {};
+}
+
+std::uint64_t heap::capacity() noexcept {
+    return __atomic_load_n(&seg_->control().capacity, __ATOMIC_RELAXED);
+}
+
+}  // namespace ndarena::heap

@@ -1,0 +1,230 @@
+// Layer 5: the arena as one process uses it. Puts together the segment (bytes
+// and slots), the undo log and TLSF under the segment's lock, and adds what
+// needs a process: the pointer map, ownership rows, committing and purging
+// pages, recovery, fork.
+//
+// Two locks. `mutex_` excludes the threads of this process and guards all
+// process-private state; inside it, for as short as possible, the slot lock
+// `heap_lock` excludes other processes. No system call that can block runs
+// under the slot lock; committing and punching run under neither.
+#pragma once
+
+#include "heap/pointer_map.hpp"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace ndarena::heap {
+
+using segment::open_mode;
+using segment::segment_kind;
+using segment::segment_options;
+
+struct statistics {
+    std::uint64_t capacity = 0;
+    std::uint64_t committed = 0;       // bytes below the watermark
+    std::uint64_t allocated = 0;       // bytes of allocated blocks
+    std::uint64_t peak_allocated = 0;
+    std::uint64_t largest_free = 0;    // largest request sure to fit, growth included
+    std::uint64_t n_blocks = 0;        // allocated blocks
+    std::uint64_t n_free_blocks = 0;
+    std::uint64_t resident = 0;        // bytes of the mapping in memory
+    std::uint64_t oom_count = 0;       // requests refused for want of room
+    std::uint64_t processes = 0;       // that have it open for writing
+    std::uint64_t in_transit = 0;
+    std::uint64_t metadata = 0;        // bytes of the arena's own tables
+    std::uint64_t warm_free = 0;       // freed bytes kept for reuse
+};
+
+enum class view_state : std::uint8_t {
+    pristine = 0,
+    warm = 1,
+    punched = 2,
+    allocated = 3,
+    metadata = 4,
+    moving = 5,
+};
+struct block_view {
+    std::uint64_t offset;
+    std::uint64_t size;
+    view_state state;
+};
+
+class heap : public std::enable_shared_from_this<heap> {
+public:
+    // Opens a segment, or returns the heap this process already has for it.
+    static result<std::shared_ptr<heap>> open(const segment_options& options);
+    // The heap of this process whose mapping contains the address.
+    static std::shared_ptr<heap> find(const void* address) noexcept;
+
+    explicit heap(std::unique_ptr<segment::segment> seg);
+    ~heap();
+    heap(const heap&) = delete;
+    heap& operator=(const heap&) = delete;
+
+    // -- allocation; thread-safe, never throws, calls nothing foreign --
+    // At least `nbytes` (0 counts as 1) at a multiple of `alignment` (0: the
+    // arena's); null if refused, see `refusal`.
+    void* allocate(std::uint64_t nbytes, std::uint64_t alignment, bool zero) noexcept;
+    // False if the address is not the start of a live block of this process.
+    bool deallocate(void* address) noexcept;
+    // Null: refused, the old block is untouched. Content is kept up to the
+    // smaller size.
+    void* reallocate(void* address, std::uint64_t nbytes) noexcept;
+    // Size that was asked for, 0 if not a live block of this process.
+    std::uint64_t size_of(const void* address) noexcept;
+    // The address lies in the mapping (of this heap or of its fork successor).
+    bool contains(const void* address) const noexcept;
+    // Why this process's last request was refused, empty if none was.
+    std::string refusal() noexcept;
+
+    // -- space --
+    std::uint64_t trim() noexcept;  // gives all free pages back; bytes
+    result<void> grow(std::uint64_t capacity);
+    // Freed pages go back after `delay_ms` (-1: never by age, 0: at once), and
+    // at once beyond `budget` bytes.
+    void set_purge(std::int64_t delay_ms, std::uint64_t budget) noexcept;
+    std::uint64_t reclaim() noexcept;  // reaps dead processes; blocks freed
+
+    // -- looking --
+    statistics stats() noexcept;
+    std::vector<std::string> check();
+    std::vector<block_view> blocks();
+    std::uint64_t live_blocks() noexcept;  // of this process
+    std::uint64_t allocated_bytes() noexcept;
+    std::uint64_t capacity() noexcept;
+    std::uint64_t alignment() const noexcept { return seg_->header().alignment; }
+    const segment::segment& seg() const noexcept { return *seg_; }
+    std::byte* base() const noexcept { return seg_->base(); }
+    result<void> unlink() { return seg_->unlink(); }
+    std::uint64_t deepest_undo() noexcept;
+
+    // -- fork, called by the atfork handlers of the registry --
+    void before_fork() noexcept;
+    void after_fork_in_parent() noexcept;
+    void after_fork_in_child() noexcept;
+
+private:
+    struct request {
+        std::uint64_t nbytes;     // asked for
+        std::uint64_t size;       // of the block
+        std::uint64_t alignment;  // of the block
+        bool may_colour;          // the payload may start a few KiB into the block
+    };
+    struct found {
+        bool ok = false;
+        bool need_records = false;
+        tlsf::placement place;
+        std::uint64_t offset = 0;  // of the payload
+        std::uint64_t serial = 0;
+    };
+    enum class refusal_cause : std::uint8_t {
+        none, capacity, disk, memory, lock, poisoned, forked, read_only, size,
+    };
+
+    // lifecycle
+    result<void> start();
+    void format_volatile() noexcept;
+    result<void> recover();
+    void write_witness() noexcept;
+
+    // the slot lock; both return with the undo log empty
+    bool lock_shared(unsigned timeout_ms = segment::slot_lock::default_timeout_ms) noexcept;
+    void unlock_shared() noexcept;
+    bool settle() noexcept;  // commits, or rolls back and poisons
+    void poison(const char* why) noexcept;
+    bool usable() noexcept;
+
+    // allocation
+    bool room_for_record() noexcept;
+    found try_allocate(const request& wanted, std::uint64_t now) noexcept;
+    bool complete_holes(const found& f) noexcept;
+    void abandon(const found& f) noexcept;
+    std::uint64_t find_place(const request& wanted, found& f) noexcept;
+    void release_record(std::uint32_t record, std::uint64_t payload_offset,
+                        std::uint64_t now) noexcept;
+    void drain_deferred(std::uint64_t now) noexcept;
+    void drop_private_pages(const map_entry& entry) noexcept;
+    void note_allocation(found& f, const request& wanted) noexcept;
+    void* reallocate_elsewhere(void* address, std::uint64_t old_bytes,
+                               std::uint64_t nbytes) noexcept;
+    enum class resize_outcome : std::uint8_t { done, move, refused };
+    resize_outcome resize_in_place(map_entry* entry, std::uint64_t nbytes) noexcept;
+    void* refuse(refusal_cause cause, std::uint64_t nbytes, int os_errno = 0) noexcept;
+
+    // tables
+    bool add_records() noexcept;
+    bool add_table(std::uint64_t bytes, bool is_chunk) noexcept;
+
+    // space
+    bool make_room(const request& wanted) noexcept;
+    bool extend_to_fit(std::uint64_t size, std::uint64_t alignment, refusal_cause& cause,
+                       int& os_errno) noexcept;
+    std::uint64_t extension_step(std::uint64_t watermark) const noexcept;
+    bool purge_due(std::uint64_t now) noexcept;
+    std::uint64_t purge(std::uint64_t freed_before, std::uint64_t down_to,
+                        std::uint64_t at_most) noexcept;
+    std::uint64_t purge_one(std::uint64_t freed_before, std::uint64_t down_to) noexcept;
+    void purge_if_due(bool due) noexcept;
+    int discard(std::uint64_t offset, std::uint64_t dirty) noexcept;
+
+    // owners
+    void hold(std::uint32_t record, tlsf::block_record& r) noexcept;
+    bool unhold(std::uint32_t record, tlsf::block_record& r, std::uint32_t slot) noexcept;
+    std::uint64_t reap_row(std::uint32_t slot) noexcept;
+    std::uint64_t reap_dead() noexcept;
+    void take_over_own_locks() noexcept;
+
+    // fork
+    void claim_for_child() noexcept;
+    void privatise_in_child() noexcept;
+    void share_page(std::uint64_t offset, std::uint64_t size) noexcept;
+    heap* successor() noexcept;
+    heap* next() const noexcept { return next_.load(std::memory_order_acquire); }
+
+    void note_refused() noexcept;
+    void check_rows(std::vector<std::string>& findings);
+    bool read_steadily(void (*read)(heap&, void*), void* argument) noexcept;
+
+    std::unique_ptr<segment::segment> seg_;
+    platform::mapped_region cache_;  // chunk offsets, 8 bytes each
+    tlsf::block_table table_;
+    tlsf::allocator tlsf_;
+    segment::slot_lock lock_;
+    segment::slot_lock commit_lock_;
+    platform::mutex mutex_;
+
+    pointer_map map_;
+    std::vector<map_entry> deferred_;  // frees that found the lock taken
+    std::uint32_t next_colour_ = 0;
+    std::int64_t purge_delay_ms_ = 2000;
+    std::uint64_t purge_budget_ = 0;
+    bool memory_backed_ = false;
+    bool can_purge_ = true;
+    std::atomic<bool> poisoned_{false};
+    const char* poison_cause_ = "";
+
+    struct refused_request {
+        std::atomic<refusal_cause> cause{refusal_cause::none};
+        std::atomic<std::uint64_t> nbytes{0};
+        std::atomic<int> os_errno{0};
+        void store_cause(refusal_cause why, std::uint64_t asked, int err) noexcept {
+            nbytes.store(asked, std::memory_order_relaxed);
+            os_errno.store(err, std::memory_order_relaxed);
+            cause.store(why, std::memory_order_relaxed);
+        }
+    } refused_;
+
+    // fork
+    bool forking_ = false;
+    segment::segment::claimed_slot child_slot_;
+    std::vector<platform::byte_range> fork_ranges_;
+    int fork_pipe_[2] = {-1, -1};
+    bool inherited_ = false;  // fork child of a private arena: blocks are kept, none are made
+    std::shared_ptr<heap> successor_;  // set once, read through next_
+    std::atomic<heap*> next_{nullptr};
+    friend class registry;
+};
+
+}  // namespace ndarena::heap

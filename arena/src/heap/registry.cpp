@@ -1,0 +1,178 @@
+#include "heap/registry.hpp"
+
+#include <algorithm>
+
+#include <pthread.h>
+#include <sys/stat.h>
+
+namespace ndarena::heap {
+
+registry& registry::instance() noexcept {
+    static auto* the_registry = new registry;
+    return *the_registry;
+}
+
+registry::registry() {
+    platform::arm_fork_guard();
+    (void)::pthread_atfork(&before_fork, &after_fork_in_parent, &after_fork_in_child);
+}
+
+result<std::shared_ptr<heap>> heap::open(const segment_options& options) {
+    return registry::instance().open(options);
+}
+
+std::shared_ptr<heap> heap::find(const void* address) noexcept {
+    return registry::instance().find(address);
+}
+
+result<std::shared_ptr<heap>> registry::open(const segment_options& options) {
+    platform::lock_guard guard(opening_);
+    error conflict;
+    if (auto same = find_same(options, conflict)) {
+        if (options.alignment != 0 && options.alignment != same->alignment()) {
+            return error{errc::invalid, 0,
+                         "the arena is open with alignment " + std::to_string(same->alignment()) +
+                             ", not " + std::to_string(options.alignment),
+                         options.path};
+        }
+        if (options.capacity > same->capacity()) {
+            if (auto ok = same->grow(options.capacity); !ok) {
+                return ok.err();
+            }
+        }
+        return same;
+    }
+    if (conflict.code != errc::ok) {
+        return conflict;
+    }
+    auto seg = segment::segment::open(options);
+    if (!seg) {
+        return seg.err();
+    }
+    auto opened = std::make_shared<heap>(std::move(*seg));
+    if (auto ok = opened->start(); !ok) {
+        return ok.err();
+    }
+    if (opened->seg().writable() && options.kind != segment_kind::buffer &&
+        options.capacity > opened->capacity()) {
+        if (auto ok = opened->grow(options.capacity); !ok) {
+            return ok.err();
+        }
+    }
+    platform::lock_guard entries_guard(mutex_);
+    entries_.push_back({opened.get(), opened});
+    return opened;
+}
+
+// What this process already has open: by file identity, or by address.
+std::shared_ptr<heap> registry::find_same(const segment_options& options, error& conflict) {
+    const bool creates =
+        options.mode == open_mode::create || options.mode == open_mode::exclusive;
+    struct stat st {};
+    switch (options.kind) {
+        case segment_kind::scratch:
+            return nullptr;
+        case segment_kind::buffer:
+            break;
+        case segment_kind::file:
+        case segment_kind::shared: {
+            const std::string path =
+                options.kind == segment_kind::shared ? "/dev/shm/" + options.path : options.path;
+            if (creates || ::stat(path.c_str(), &st) != 0) {
+                return nullptr;
+            }
+            break;
+        }
+    }
+    const auto* first = static_cast<const std::byte*>(options.buffer);
+    const auto* last = first + options.buffer_size;
+    platform::lock_guard guard(mutex_);
+    for (const entry& e : entries_) {
+        auto candidate = e.weak.lock();
+        if (!candidate) {
+            continue;
+        }
+        const segment::segment& seg = candidate->seg();
+        if (options.kind == segment_kind::buffer) {
+            if (first < seg.base() + seg.mapped_size() && seg.base() < last) {
+                const bool same = seg.kind() == segment_kind::buffer && seg.base() >= first &&
+                                  seg.base() < first + segment::granule &&
+                                  seg.base() + seg.mapped_size() <= last;
+                if (same && !options.format_buffer) {
+                    return candidate;
+                }
+                conflict = {errc::invalid, 0,
+                            "part of this buffer is in use by another arena with live arrays", {}};
+                return nullptr;
+            }
+        } else if (seg.kind() != segment_kind::buffer && seg.id().device == st.st_dev &&
+                   seg.id().inode == st.st_ino &&
+                   seg.writable() == (options.mode != open_mode::read)) {
+            return candidate;
+        }
+    }
+    return nullptr;
+}
+
+std::shared_ptr<heap> registry::find(const void* address) noexcept {
+    platform::lock_guard guard(mutex_);
+    for (const entry& e : entries_) {
+        // The raw pointer is good while it is registered: see forget.
+        if (auto candidate = e.weak.lock(); candidate && candidate->contains(address)) {
+            return candidate;
+        }
+    }
+    return nullptr;
+}
+
+void registry::forget(const heap* h) noexcept {
+    platform::lock_guard guard(mutex_);
+    entries_.erase(std::remove_if(entries_.begin(), entries_.end(),
+                                  [h](const entry& e) { return e.raw == h; }),
+                   entries_.end());
+}
+
+// The handlers lock in one function and unlock in another: outside what the
+// thread-safety analysis follows.
+void registry::before_fork() noexcept NDARENA_NO_ANALYSIS {
+    registry& all = instance();
+    all.opening_.lock();
+    {
+        platform::lock_guard guard(all.mutex_);
+        for (const entry& e : all.entries_) {
+            if (auto h = e.weak.lock()) {
+                all.forking_.push_back(std::move(h));
+            }
+        }
+    }
+    for (const auto& h : all.forking_) {
+        h->before_fork();
+    }
+    all.mutex_.lock();
+}
+
+void registry::after_fork_in_parent() noexcept NDARENA_NO_ANALYSIS {
+    registry& all = instance();
+    all.mutex_.unlock();
+    for (const auto& h : all.forking_) {
+        h->after_fork_in_parent();
+    }
+    std::vector<std::shared_ptr<heap>> done;
+    done.swap(all.forking_);
+    all.opening_.unlock();
+    // `done` goes last: a heap destroyed here takes the registry's lock.
+}
+
+void registry::after_fork_in_child() noexcept NDARENA_NO_ANALYSIS {
+    registry& all = instance();
+    platform::arm_fork_guard();
+    all.mutex_.reset();
+    for (const auto& h : all.forking_) {
+        h->after_fork_in_child();
+    }
+    std::vector<std::shared_ptr<heap>> done;
+    done.swap(all.forking_);
+    all.opening_.reset();
+}
+
+}  // namespace ndarena::heap

@@ -1,0 +1,20 @@
+// Locks on single bytes of a file that die with the open file description
+// (F_OFD_SETLK): the one way to learn, without a race, that a process is
+// gone. A lock byte may lie far outside the file's data.
+#pragma once
+
+#include <cstdint>
+
+namespace ndarena::platform {
+
+enum class lock_answer : std::uint8_t { taken, busy, failed };
+
+// Tries to take the byte for writing (exclusive). Never waits.
+lock_answer try_lock_byte(int fd, std::uint64_t offset) noexcept;
+void unlock_byte(int fd, std::uint64_t offset) noexcept;
+
+// True if another open file description holds any byte of the range.
+// A failing call counts as held: what may be alive is never treated as dead.
+bool is_locked_by_other(int fd, std::uint64_t offset, std::uint64_t size) noexcept;
+
+}  // namespace ndarena::platform

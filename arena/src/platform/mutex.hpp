@@ -1,0 +1,46 @@
+// Mutual exclusion of the threads of one process; annotated for clang's
+// thread-safety analysis. fork children may set it free by `reset`.
+#pragma once
+
+#include "base/base.hpp"
+
+#include <atomic>
+#include <cstdint>
+
+namespace ndarena::platform {
+
+class NDARENA_CAPABILITY("mutex") mutex {
+public:
+    void lock() noexcept NDARENA_ACQUIRE() {
+        std::uint32_t expected = 0;
+        if (!word_.compare_exchange_strong(expected, 1, std::memory_order_acquire,
+                                           std::memory_order_relaxed)) {
+            lock_slow();
+        }
+    }
+    void unlock() noexcept NDARENA_RELEASE() {
+        if (word_.exchange(0, std::memory_order_release) == 2) {
+            wake();
+        }
+    }
+    // In a fork child whose parent held it across the fork in this thread.
+    void reset() noexcept NDARENA_NO_ANALYSIS { word_.store(0, std::memory_order_release); }
+
+private:
+    void lock_slow() noexcept;
+    void wake() noexcept;
+    std::atomic<std::uint32_t> word_{0};  // 0 free, 1 held, 2 held with waiters
+};
+
+class NDARENA_SCOPED_CAPABILITY lock_guard {
+public:
+    explicit lock_guard(mutex& m) noexcept NDARENA_ACQUIRE(m) : mutex_(m) { mutex_.lock(); }
+    ~lock_guard() NDARENA_RELEASE() { mutex_.unlock(); }
+    lock_guard(const lock_guard&) = delete;
+    lock_guard& operator=(const lock_guard&) = delete;
+
+private:
+    mutex& mutex_;
+};
+
+}  // namespace ndarena::platform

@@ -1,0 +1,53 @@
+// Waiting, clocks, who and where we are.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+namespace ndarena::platform {
+
+// Sleeps while `*word == expected`, at most `milliseconds`, across processes.
+void futex_wait(std::atomic<std::uint32_t>* word, std::uint32_t expected,
+                unsigned milliseconds) noexcept;
+void futex_wake_one(std::atomic<std::uint32_t>* word) noexcept;
+
+inline void cpu_pause() noexcept {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#else
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+#endif
+}
+
+// Milliseconds of CLOCK_MONOTONIC at timer-tick resolution; the same clock in
+// every process of one boot.
+std::uint64_t monotonic_milliseconds() noexcept;
+std::uint64_t unix_time() noexcept;
+std::uint32_t process_id() noexcept;
+bool process_exists(std::uint32_t pid) noexcept;
+
+// Where a mapped file lives at this moment: while all of it is unchanged, its
+// volatile metadata was written by processes of this boot and can be trusted
+// after their death. Any difference (reboot, copy, remount) means it cannot.
+struct instance_id {
+    std::array<std::uint8_t, 16> boot{};
+    std::uint64_t device = 0;
+    std::uint64_t inode = 0;
+    std::uint64_t generation = 0;  // inode generation, 0 where there is none
+    std::uint64_t mount = 0;       // unique mount id, 0 where there is none
+    bool operator==(const instance_id& o) const noexcept;
+};
+instance_id instance_of(int fd) noexcept;
+
+// Bytes of memory this process may use: the smaller of the machine's and the
+// memory cgroup's limit.
+std::uint64_t memory_limit() noexcept;
+
+// True in the process that last called arm_fork_guard, false in children that
+// were made without running the atfork handlers (clone, _Fork, vfork).
+bool fork_guard_intact() noexcept;
+void arm_fork_guard() noexcept;
+
+}  // namespace ndarena::platform

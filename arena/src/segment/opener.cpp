@@ -1,0 +1,311 @@
+// Files and shared-memory segments.
+#include "segment/opener.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include <unistd.h>
+
+namespace ndarena::segment {
+namespace {
+
+constexpr std::uint64_t mebibyte = std::uint64_t{1} << 20;
+
+std::uint64_t default_capacity(int fd) noexcept {
+    // Most of what the file system has free; sparse, so it costs nothing.
+    const std::uint64_t room = platform::free_space(fd) / 10 * 9;
+    return std::clamp(base::align_down(room, mebibyte), 16 * mebibyte, default_reserve);
+}
+
+}  // namespace
+
+std::array<std::uint8_t, 16> new_uuid() noexcept {
+    std::array<std::uint8_t, 16> uuid{};
+    for (std::size_t half = 0; half < 2; ++half) {
+        const std::uint64_t r = platform::random_u64();
+        std::memcpy(uuid.data() + 8 * half, &r, sizeof r);
+    }
+    uuid[6] = static_cast<std::uint8_t>((uuid[6] & 0x0FU) | 0x40U);  // RFC 9562, version 4
+    uuid[8] = static_cast<std::uint8_t>((uuid[8] & 0x3FU) | 0x80U);
+    return uuid;
+}
+
+result<void> check_options(const segment_options& o) {
+    if (o.alignment != 0 &&
+        (!base::is_power_of_two(o.alignment) || o.alignment > max_alignment)) {
+        return error{errc::invalid, 0,
+                     "alignment must be a power of two up to 2 MiB, not " +
+                         std::to_string(o.alignment),
+                     o.path};
+    }
+    if (o.capacity > max_capacity) {
+        return error{errc::invalid, 0,
+                     "capacity must be at most " + base::human_size(max_capacity) + ", not " +
+                         base::human_size(o.capacity),
+                     o.path};
+    }
+    const std::uint64_t least = geometry::for_capacity(o.capacity).min_capacity();
+    const std::uint64_t given = o.kind == segment_kind::buffer ? o.buffer_size : o.capacity;
+    if ((given != 0 || o.kind == segment_kind::buffer) && given < least) {
+        return error{errc::invalid, 0,
+                     "an arena needs at least " + base::human_size(least) + ", " +
+                         base::human_size(given) + " is too small",
+                     o.path};
+    }
+    if (o.kind == segment_kind::shared &&
+        (o.path.empty() || o.path.size() > 200 || o.path.find('/') != std::string::npos)) {
+        return error{errc::invalid, 0,
+                     "the name of a shared segment is 1 to 200 characters without '/'", o.path};
+    }
+    return {};
+}
+
+// Writes the header and makes an empty, committed start of the file.
+result<void> opener::format_file(segment& seg, const segment_options& options) {
+    seg.requested_capacity_ = base::align_up(
+        options.capacity != 0 ? options.capacity : default_capacity(seg.fd_.get()), format_page);
+    seg.geo_ = geometry::for_capacity(seg.requested_capacity_);
+    make_header(seg.header_, seg.geo_, options.alignment != 0 ? options.alignment : granule,
+                new_uuid(), platform::unix_time());
+    const std::uint64_t first = seg.geo_.data_offset();
+    const int rc = seg.extend(0, first + seg.geo_.chunk_bytes());
+    if (rc != 0) {
+        return platform::system_error("cannot reserve space for the arena", rc, seg.path_);
+    }
+    if (auto mapped = map_new(seg, seg.path_); !mapped) {
+        return mapped;
+    }
+    std::memcpy(seg.base_, &seg.header_, sizeof seg.header_);
+    seg.reset_ = true;
+    seg.deserted_ = true;
+    seg.pristine_ = true;
+    return {};
+}
+
+result<void> opener::map_new(segment& seg, const std::string& shown) {
+    const std::uint64_t reserve = std::max(seg.requested_capacity_, default_reserve);
+    auto mapped = platform::mapped_region::map_file(seg.fd_.get(), reserve,
+                                                    seg.requested_capacity_, seg.writable_, shown);
+    if (!mapped) {
+        return mapped.err();
+    }
+    seg.owned_ = std::move(*mapped);
+    seg.base_ = seg.owned_.data();
+    seg.mapped_size_ = seg.owned_.size();
+    // A core dump would read in every hole of the file.
+    (void)platform::exclude_from_dump(seg.base_, seg.mapped_size_);
+    return {};
+}
+
+result<void> opener::take_open_lock(segment& seg) {
+    const std::uint64_t byte = lock_base + seg.file_base_ + open_lock_byte;
+    const std::uint64_t deadline = platform::monotonic_milliseconds() + open_timeout_ms;
+    for (;;) {
+        switch (platform::try_lock_byte(seg.fd_.get(), byte)) {
+            case platform::lock_answer::taken:
+                seg.opening_ = true;
+                return {};
+            case platform::lock_answer::failed:
+                return platform::system_error(
+                    "cannot lock the arena (does this file system support locks?)", errno,
+                    seg.path_);
+            case platform::lock_answer::busy:
+                break;
+        }
+        if (platform::monotonic_milliseconds() >= deadline) {
+            return error{errc::lock_timeout, 0,
+                         "another process has been opening this arena for " +
+                             std::to_string(open_timeout_ms / 1000) +
+                             " s; look whether it is stopped",
+                         seg.path_};
+        }
+        ::usleep(1000);
+    }
+}
+
+result<void> opener::take_slot(segment& seg) {
+    auto copy = platform::reopen(seg.fd_.get(), true);
+    if (!copy) {
+        return copy.err();
+    }
+    seg.spare_ = std::move(*copy);
+    // The slot's byte is held through the segment's own descriptor.
+    auto claimed = seg.claim_slot(seg.fd_.get());
+    if (!claimed) {
+        return claimed.err();
+    }
+    seg.slot_ = claimed->slot;
+    seg.owner_word_ = claimed->owner_word;
+    return {};
+}
+
+result<std::unique_ptr<segment>> opener::create_named(const segment_options& options,
+                                                      const std::string& path) {
+    const std::string dir = platform::directory_of(path);
+    auto file = platform::create_nameless(dir, options.perm);
+    if (!file) {
+        return file.err();
+    }
+    const std::string temporary = file->temporary_name;
+    std::unique_ptr<segment> seg(new segment);
+    seg->kind_ = options.kind;
+    seg->writable_ = true;
+    seg->path_ = path;
+    seg->name_ = options.kind == segment_kind::shared ? options.path : std::string{};
+    const auto build = [&]() -> result<void> {
+        auto copy = platform::reopen(file->fd.get(), true);
+        if (!copy) {
+            return copy.err();
+        }
+        seg->fd_ = std::move(*copy);
+        if (auto ok = platform::require_usable_filesystem(seg->fd_.get(), path); !ok) {
+            return ok;
+        }
+        auto id = platform::identify(seg->fd_.get(), path);
+        if (!id) {
+            return id.err();
+        }
+        seg->id_ = *id;
+        if (auto ok = format_file(*seg, options); !ok) {
+            return ok;
+        }
+        if (auto ok = take_open_lock(*seg); !ok) {
+            return ok;
+        }
+        return take_slot(*seg);
+    };
+    auto built = build();
+    if (built) {
+        // Visible only now: whole, and locked until recovery has finished.
+        built = platform::give_name(*file, path, options.mode == open_mode::create);
+    }
+    if (!built) {
+        if (!temporary.empty()) {
+            ::unlink(temporary.c_str());
+        }
+        return built.err();
+    }
+    return seg;
+}
+
+result<std::unique_ptr<segment>> opener::create_scratch(const segment_options& options) {
+    auto file = platform::create_nameless(options.path, options.perm);
+    if (!file) {
+        return file.err();
+    }
+    if (!file->temporary_name.empty()) {
+        ::unlink(file->temporary_name.c_str());
+    }
+    std::unique_ptr<segment> seg(new segment);
+    seg->kind_ = segment_kind::scratch;
+    seg->writable_ = true;
+    seg->path_ = options.path;
+    seg->fd_ = std::move(file->fd);
+    if (auto ok = platform::require_usable_filesystem(seg->fd_.get(), options.path); !ok) {
+        return ok.err();
+    }
+    auto id = platform::identify(seg->fd_.get(), options.path);
+    if (!id) {
+        return id.err();
+    }
+    seg->id_ = *id;
+    if (auto ok = format_file(*seg, options); !ok) {
+        return ok.err();
+    }
+    if (auto ok = take_slot(*seg); !ok) {
+        return ok.err();
+    }
+    return seg;
+}
+
+result<std::unique_ptr<segment>> opener::open_existing(const segment_options& options,
+                                                       const std::string& path, bool writable) {
+    auto fd = platform::open_file(path, writable, options.kind != segment_kind::shared);
+    if (!fd) {
+        return fd.err();
+    }
+    std::unique_ptr<segment> seg(new segment);
+    seg->kind_ = options.kind;
+    seg->writable_ = writable;
+    seg->path_ = path;
+    seg->name_ = options.kind == segment_kind::shared ? options.path : std::string{};
+    seg->fd_ = std::move(*fd);
+    if (auto ok = platform::require_usable_filesystem(seg->fd_.get(), path); !ok) {
+        return ok.err();
+    }
+    auto id = platform::identify(seg->fd_.get(), path);
+    if (!id) {
+        return id.err();
+    }
+    seg->id_ = *id;
+    const auto got = ::pread(seg->fd_.get(), &seg->header_, sizeof seg->header_, 0);
+    if (got != static_cast<ssize_t>(sizeof seg->header_)) {
+        return error{errc::format, 0,
+                     "not an ndarena arena (the file is shorter than one page)", path};
+    }
+    if (auto ok = check_header(seg->header_, writable, seg->geo_, path); !ok) {
+        return ok.err();
+    }
+    if (options.alignment != 0 && options.alignment != seg->header_.alignment) {
+        return error{errc::invalid, 0,
+                     "the arena has alignment " + std::to_string(seg->header_.alignment) +
+                         ", not " + std::to_string(options.alignment) +
+                         "; leave alignment out for an existing arena",
+                     path};
+    }
+    if (auto ok = join(*seg, writable); !ok) {
+        return ok.err();
+    }
+    return seg;
+}
+
+result<void> opener::join(segment& seg, bool writable) {
+    auto bytes = platform::file_size(seg.fd_.get(), seg.path_);
+    if (!bytes) {
+        return bytes.err();
+    }
+    if (*bytes < seg.geo_.data_offset() + seg.geo_.chunk_bytes()) {
+        return error{errc::corruption, 0,
+                     "the file is shorter than its own tables (it was truncated); restore it "
+                     "from a copy",
+                     seg.path_};
+    }
+    if (writable) {
+        if (auto ok = take_open_lock(seg); !ok) {
+            return ok;
+        }
+    }
+    seg.requested_capacity_ = *bytes;
+    if (auto mapped = map_new(seg, seg.path_); !mapped) {
+        return mapped;
+    }
+    const control_page& c = seg.control();
+    const bool alive = platform::is_locked_by_other(seg.fd_.get(), lock_base + seg.file_base_,
+                                                    seg.geo_.slot_count);
+    const platform::instance_id now = platform::instance_of(seg.fd_.get());
+    const platform::instance_id then{c.boot, c.device, c.inode, c.inode_generation, c.mount};
+    seg.deserted_ = !alive;
+    seg.reset_ = !alive && (!(now == then) || c.initialized != 1);
+    if (!seg.reset_) {
+        if (auto ok = check_control(seg, *bytes); !ok) {
+            return ok;
+        }
+        if (c.capacity > seg.mapped_size_) {
+            return error{errc::no_memory, 0,
+                         "the arena's capacity of " + base::human_size(c.capacity) +
+                             " exceeds the address space that could be reserved; raise the limit "
+                             "(ulimit -v)",
+                         seg.path_};
+        }
+        seg.requested_capacity_ = c.capacity;
+    } else if (const auto* root =
+                   reinterpret_cast<const root_page*>(seg.base_ + seg.header_.root_offset[0]);
+               root->magic == root_magic) {
+        seg.requested_capacity_ = std::clamp(base::align_up(root->capacity, format_page),
+                                             seg.geo_.min_capacity(), seg.mapped_size_);
+    }
+    return writable ? take_slot(seg) : result<void>{};
+}
+
+}  // namespace ndarena::segment

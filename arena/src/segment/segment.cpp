@@ -1,0 +1,305 @@
+#include "segment/segment.hpp"
+
+#include "segment/opener.hpp"
+
+#include <cerrno>
+#include <utility>
+
+#include <unistd.h>
+
+namespace ndarena::segment {
+
+result<std::unique_ptr<segment>> segment::open(const segment_options& options) {
+    if (auto ok = check_options(options); !ok) {
+        return ok.err();
+    }
+    switch (options.kind) {
+        case segment_kind::scratch:
+            return opener::create_scratch(options);
+        case segment_kind::buffer:
+            return opener::over_buffer(options);
+        case segment_kind::file:
+        case segment_kind::shared:
+            break;
+    }
+    const std::string path = options.kind == segment_kind::shared
+                                 ? "/dev/shm/" + options.path
+                                 : platform::absolute_path(options.path);
+    switch (options.mode) {
+        case open_mode::read:
+            return opener::open_existing(options, path, false);
+        case open_mode::read_write:
+            return opener::open_existing(options, path, true);
+        case open_mode::create:
+        case open_mode::exclusive:
+            return opener::create_named(options, path);
+        case open_mode::append:
+            break;
+    }
+    // Between the two steps others may create or remove it: try again.
+    for (int attempt = 0;; ++attempt) {
+        auto opened = opener::open_existing(options, path, true);
+        if (opened || opened.err().code != errc::not_found || attempt >= 10) {
+            return opened;
+        }
+        auto created = opener::create_named(options, path);
+        if (created || created.err().code != errc::exists) {
+            return created;
+        }
+    }
+}
+
+segment::~segment() {
+    if (opening_) {
+        finish_opening();
+    }
+}
+
+void segment::finish_opening() noexcept {
+    if (opening_ && fd_) {
+        platform::unlock_byte(fd_.get(), lock_base + file_base_ + open_lock_byte);
+    }
+    opening_ = false;
+}
+
+bool segment::is_alive(std::uint32_t slot) const noexcept {
+    if (slot == slot_) {
+        return true;
+    }
+    if (solo_ || slot >= geo_.slot_count) {
+        return false;
+    }
+    return platform::is_locked_by_other(fd_.get(), lock_base + file_base_ + slot, 1);
+}
+
+std::uint32_t segment::count_live_slots() const noexcept {
+    if (solo_) {
+        return 1;
+    }
+    std::uint32_t live = 0;
+    for (std::uint32_t i = 0; i < geo_.slot_count; ++i) {
+        const bool own = writable_ && i == slot_;
+        if (own || (slot_at(i).state.load(std::memory_order_relaxed) != 0 &&
+                    platform::is_locked_by_other(fd_.get(), lock_base + file_base_ + i, 1))) {
+            ++live;
+        }
+    }
+    return live;
+}
+
+bool segment::descriptor_intact() const noexcept {
+    return solo_ || platform::is_same_file(fd_.get(), id_);
+}
+
+result<segment::claimed_slot> segment::claim_slot(int fd) noexcept {
+    const std::uint64_t first = lock_base + file_base_;
+    // Unused slots first; then those of the dead, whose rows need reaping.
+    for (const bool take_used : {false, true}) {
+        for (std::uint32_t i = 0; i < geo_.slot_count; ++i) {
+            slot_entry& entry = slot_at(i);
+            const bool used = entry.state.load(std::memory_order_acquire) != 0;
+            if (used != take_used) {
+                continue;
+            }
+            const auto answer = platform::try_lock_byte(fd, first + i);
+            if (answer == platform::lock_answer::failed) {
+                return platform::system_error("cannot lock the arena (are OFD locks supported here?)",
+                                              errno, path_);
+            }
+            if (answer == platform::lock_answer::busy) {
+                continue;
+            }
+            claimed_slot claimed;
+            claimed.slot = i;
+            // Whoever died here may have been past its first store.
+            claimed.was_used = entry.state.load(std::memory_order_acquire) != 0;
+            entry.incarnation += 1;
+            entry.pid = platform::process_id();
+            entry.claimed = platform::unix_time();
+            claimed.owner_word = slot_lock::make_word(i, entry.incarnation);
+            return claimed;
+        }
+    }
+    return error{errc::no_memory, 0,
+                 "all " + std::to_string(geo_.slot_count) +
+                     " process slots of this arena are taken by live processes; close it in one",
+                 path_};
+}
+
+platform::unique_fd segment::spare_descriptor() noexcept {
+    if (!spare_ || !platform::is_same_file(spare_.get(), id_)) {
+        spare_.release();  // whatever that number is now, it is not ours to close
+        prepare_spare();
+    }
+    return std::move(spare_);
+}
+
+void segment::prepare_spare() noexcept {
+    if (solo_ || spare_ || !fd_) {
+        return;
+    }
+    auto copy = platform::reopen(fd_.get(), true);
+    if (copy && platform::is_same_file(copy->get(), id_)) {
+        spare_ = std::move(*copy);
+    }
+}
+
+void segment::adopt_slot(claimed_slot claimed) noexcept {
+    fd_ = std::move(claimed.fd);
+    spare_.reset();
+    slot_ = claimed.slot;
+    owner_word_ = claimed.owner_word;
+    slot_at(slot_).pid = platform::process_id();
+}
+
+bool segment::hold_dead_slot(std::uint32_t slot) noexcept {
+    return platform::try_lock_byte(fd_.get(), lock_base + file_base_ + slot) ==
+           platform::lock_answer::taken;
+}
+
+void segment::let_dead_slot_go(std::uint32_t slot) noexcept {
+    platform::unlock_byte(fd_.get(), lock_base + file_base_ + slot);
+}
+
+void segment::leave_slot() noexcept {
+    if (!writable_) {
+        return;
+    }
+    slot_at(slot_).state.store(0, std::memory_order_release);
+    if (!solo_) {
+        platform::unlock_byte(fd_.get(), lock_base + file_base_ + slot_);
+    }
+}
+
+int segment::extend(std::uint64_t from, std::uint64_t to) noexcept {
+    if (to <= from) {
+        return 0;
+    }
+    switch (backing_) {
+        case backing::file: {
+            const bool fixed_size = kind_ == segment_kind::buffer;
+            const int rc =
+                platform::allocate_range(fd_.get(), file_base_ + from, to - from, fixed_size);
+            if (rc == EOPNOTSUPP && !fixed_size) {
+                // No reservation on this file system: growing is all there is.
+                return ::ftruncate(fd_.get(), static_cast<off_t>(to)) == 0 ? 0 : errno;
+            }
+            if (rc == EOPNOTSUPP) {
+                return 0;
+            }
+            if (rc != 0) {
+                if (fixed_size) {
+                    platform::punch_range(fd_.get(), file_base_ + from, to - from);
+                } else {
+                    undo_extend(from);
+                }
+            }
+            return rc;
+        }
+        case backing::shared_memory:
+            return commit_range(from, to - from);
+        case backing::private_memory:
+        case backing::opaque:
+            return 0;
+    }
+    return EINVAL;
+}
+
+void segment::undo_extend(std::uint64_t watermark) noexcept {
+    if (backing_ == backing::file && kind_ != segment_kind::buffer) {
+        // ext4 keeps what a failed fallocate took until the file is cut.
+        (void)!::ftruncate(fd_.get(), static_cast<off_t>(watermark));
+    }
+}
+
+int segment::commit_range(std::uint64_t offset, std::uint64_t size) noexcept {
+    switch (backing_) {
+        case backing::file: {
+            const int rc = platform::allocate_range(fd_.get(), file_base_ + offset, size, true);
+            if (rc != 0 && rc != EOPNOTSUPP) {
+                return rc;
+            }
+            return 0;
+        }
+        case backing::shared_memory: {
+            const auto start = reinterpret_cast<std::uintptr_t>(base_) + offset;
+            const auto first = base::align_down(start, platform::page_size);
+            const auto last = base::align_up(start + size, platform::page_size);
+            const int rc = platform::populate_for_write(reinterpret_cast<void*>(first), last - first);
+            if (rc == EINVAL) {
+                return 0;  // an old kernel or a device mapping: nothing to commit
+            }
+            return rc == EFAULT ? ENOSPC : rc;
+        }
+        case backing::private_memory:
+        case backing::opaque:
+            return 0;
+    }
+    return EINVAL;
+}
+
+int segment::discard_range(std::uint64_t offset, std::uint64_t size) noexcept {
+    switch (backing_) {
+        case backing::file:
+            return platform::punch_range(fd_.get(), file_base_ + offset, size);
+        case backing::shared_memory:
+            return platform::remove_shared(base_ + offset, size);
+        case backing::private_memory:
+            return platform::discard_private(base_ + offset, size);
+        case backing::opaque:
+            return EOPNOTSUPP;
+    }
+    return EINVAL;
+}
+
+result<void> segment::unlink() noexcept {
+    if (kind_ == segment_kind::scratch) {
+        return {};  // it has been without a name from birth
+    }
+    if (kind_ == segment_kind::buffer) {
+        return error{errc::invalid, 0,
+                     "an arena over a buffer has no name to remove; remove what the buffer is over",
+                     {}};
+    }
+    // Only this very file: the name may have been given to another since.
+    auto now = platform::open_file(path_, false, true);
+    if (!now) {
+        return now.err();
+    }
+    if (!platform::is_same_file(now->get(), id_)) {
+        return error{errc::not_found, ENOENT,
+                     "the name now belongs to another file, which was left alone", path_};
+    }
+    if (::unlink(path_.c_str()) != 0) {
+        return platform::system_error("cannot remove the arena", errno, path_);
+    }
+    return {};
+}
+
+result<void> check_control(const segment& seg, std::uint64_t file_bytes) {
+    const control_page& c = seg.control();
+    const std::uint64_t first = seg.geo().data_offset() + seg.geo().chunk_bytes();
+    const auto bad = [&](const char* what) {
+        return error{errc::corruption, 0,
+                     std::string("the control page (offset ") +
+                         std::to_string(seg.geo().control_offset()) + ") is damaged: " + what +
+                         "; restore the file from a copy",
+                     seg.path()};
+    };
+    if (c.capacity > max_capacity || c.capacity < seg.geo().min_capacity()) {
+        return bad("impossible capacity");
+    }
+    if (c.watermark < first || c.watermark > c.capacity || c.watermark % granule != 0) {
+        return bad("impossible watermark");
+    }
+    if (c.watermark > file_bytes) {
+        return bad("the file is shorter than its committed part (it was truncated)");
+    }
+    if (c.chunk_count == 0 || c.chunk_count > max_chunks ||
+        c.record_bump > std::uint64_t{c.chunk_count} << seg.geo().chunk_shift) {
+        return bad("impossible number of records");
+    }
+    return {};
+}
+
+}  // namespace ndarena::segment

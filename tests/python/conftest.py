@@ -1,0 +1,103 @@
+"""Fixtures: arenas of every kind, checked and closed at the end of each test."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import ndarena
+
+KINDS = ("buffer", "file", "scratch", "shared")
+CAPACITY = 64 * 2**20
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our variables in the caller's environment must not decide what tests see."""
+    for name in list(os.environ):
+        if name.startswith("NDARENA_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def make_arena(tmp_path) -> Iterator[Callable[..., ndarena.Arena]]:
+    """A function that opens an arena of a kind; all of them are checked and closed."""
+    made: list[ndarena.Arena] = []
+
+    def make(kind: str = "scratch", capacity: int = CAPACITY, **options) -> ndarena.Arena:
+        if kind == "buffer":
+            arena = ndarena.Arena(mmap.mmap(-1, capacity), **options)
+        elif kind == "file":
+            arena = ndarena.open(tmp_path / f"{len(made)}.nda", "w", capacity=capacity, **options)
+        elif kind == "shared":
+            arena = ndarena.shared(capacity=capacity, **options)
+        else:
+            arena = ndarena.scratch(capacity=capacity, dir=tmp_path, **options)
+        made.append(arena)
+        return arena
+
+    yield make
+    for arena in made:
+        if arena.closed:
+            continue
+        findings = arena.check()
+        if arena.kind == "shared":
+            with contextlib.suppress(FileNotFoundError):
+                arena.unlink()
+        arena.close()
+        assert findings == []
+
+
+@pytest.fixture(params=KINDS)
+def arena(request, make_arena) -> ndarena.Arena:
+    """An arena of each kind."""
+    return make_arena(request.param)
+
+
+@pytest.fixture
+def scratch(make_arena) -> ndarena.Arena:
+    """One scratch arena, for what does not depend on the kind."""
+    return make_arena("scratch")
+
+
+@pytest.fixture
+def python(tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run Python in a child: ``python("-c", code)``. Nothing reaches stdin."""
+
+    def run(*arguments: object, timeout: float = 120, **options):
+        environment = {**os.environ, **options.pop("env", {})}
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=options.pop("cwd", tmp_path),
+            env=environment,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def cli(python) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line in a child: ``cli("info", path)``."""
+    return lambda *arguments, **options: python("-m", "ndarena", *arguments, **options)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_current() -> Iterator[None]:
+    """Whatever a test does, it leaves NumPy's own handler current, and nothing installed."""
+    import numpy as np
+
+    yield
+    gc.collect()
+    assert ndarena.arena_of(np.empty(1)) is None

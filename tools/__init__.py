@@ -1,0 +1,1 @@
+"""The command line ``ndarena`` and its commands, one module each."""

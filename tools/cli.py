@@ -1,0 +1,219 @@
+"""The command line: parsing only. Each command lives in the module of its name."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import ndarena
+
+from ._common import FINE, UNUSABLE, Unusable, describe, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_RUN_VALUES = frozenset({"--file", "--dir", "--capacity", "--min-size", "--report-json"})
+_RUN_USAGE = """ndarena run [--file F | --dir D] [--capacity C] [--min-size 64KiB]
+                   [--report] [--report-json F] (SCRIPT | -m MODULE | -c CODE) [ARG ...]"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ndarena",
+        description="NumPy arrays in memory-mapped files and shared memory.",
+        epilog="Exit status: 0 fine, 1 findings, 2 usage or unreadable.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"ndarena {ndarena.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    run = commands.add_parser(
+        "run",
+        help="run a NumPy program with its large arrays in a file, out of core",
+        usage=_RUN_USAGE,
+        description="Run an unmodified NumPy program; everything after it belongs to it.",
+        allow_abbrev=False,
+    )
+    place = run.add_mutually_exclusive_group()
+    place.add_argument("--file", metavar="F", help="keep the arrays in this arena file")
+    place.add_argument(
+        "--dir", metavar="D", help="directory of the scratch file (default NDARENA_DIR, TMPDIR)"
+    )
+    run.add_argument(
+        "--capacity",
+        metavar="C",
+        help="ceiling, like 50GB or 50%% of the free space (default NDARENA_SIZE, most of it)",
+    )
+    run.add_argument(
+        "--min-size",
+        metavar="SIZE",
+        help="smaller arrays stay in memory (default NDARENA_MIN_SIZE, 64KiB)",
+    )
+    run.add_argument("--report", action="store_true", help="print at the end what it took")
+    run.add_argument("--report-json", metavar="F", help="write the same to a file")
+
+    for name, help_text in (
+        ("info", "what an arena file holds"),
+        ("check", "verify an arena file"),
+        ("map", "heap map of an arena file"),
+    ):
+        reader = commands.add_parser(name, help=help_text, allow_abbrev=False)
+        reader.add_argument("file", metavar="F", help="the arena file")
+        reader.add_argument("--json", action="store_true", help="print JSON")
+        if name == "check":
+            reader.add_argument(
+                "--repair", action="store_true", help="recover what opening it can recover"
+            )
+        if name == "map":
+            reader.add_argument("-o", "--output", metavar="PNG", help="write a picture")
+            reader.add_argument("--width", type=_positive, help="cells a line")
+
+    demo = commands.add_parser(
+        "demo",
+        help="a program larger than its memory limit: plain, then under ndarena run",
+        allow_abbrev=False,
+    )
+    demo.add_argument("--limit", default="512MiB", help="memory limit (default 512MiB)")
+    demo.add_argument(
+        "--factor", type=float, default=3.0, help="working set in units of the limit (default 3)"
+    )
+    demo.add_argument("--dir", metavar="D", help="directory for scratch files")
+    demo.add_argument("-o", "--output", metavar="PNG", help="write the heap map as a picture")
+    demo.add_argument("--keep", action="store_true", help="keep the working directory")
+    demo.add_argument("--json", action="store_true", help="print the results as JSON")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
+def split_run(words: Sequence[str]) -> tuple[list[str], str, list[str]]:
+    """Split what follows ``run`` into our options and the program with its arguments.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The command line after ``run``.
+
+    Returns
+    -------
+    options : list of str
+        What belongs to us.
+    kind : {'', 'script', '-m', '-c'}
+        What kind of program follows; '' for none.
+    program : list of str
+        Script, module or code, then its arguments, untouched.
+    """
+    index = 0
+    while index < len(words):
+        word = words[index]
+        if word in _RUN_VALUES:
+            index += 2
+        elif word == "--":
+            rest = list(words[index + 1 :])
+            return list(words[:index]), "script" if rest else "", rest
+        elif word[:2] in ("-m", "-c"):
+            attached = [word[2:]] if len(word) > 2 else []
+            rest = [*attached, *words[index + 1 :]]
+            return list(words[:index]), word[:2] if rest else "", rest
+        elif word.startswith("-") and word != "-":
+            index += 1
+        else:
+            return list(words[:index]), "script", list(words[index:])
+    return list(words), "", []
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments, ``sys.argv[1:]`` by default.
+
+    Returns
+    -------
+    int
+        The exit status: 0 fine, 1 findings, 2 usage or unreadable. `run` ends the way its
+        program does instead.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    kind = ""
+    program: list[str] = []
+    if words[:1] == ["run"]:
+        options, kind, program = split_run(words[1:])
+        words = ["run", *options]
+    arguments = parser.parse_args(words)
+    if arguments.command == "run" and not kind:
+        parser.error("run wants a script, -m MODULE or -c CODE")
+    try:
+        return _dispatch(arguments, kind, program)
+    except Unusable as error:
+        say(f"error: {error}")
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. Nothing may be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINE
+    except (ndarena.Error, OSError, ValueError, TypeError, MemoryError) as error:
+        say(f"error: {describe(error)}")
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    return UNUSABLE
+
+
+def _dispatch(arguments: argparse.Namespace, kind: str, program: list[str]) -> int:
+    if arguments.command == "run":
+        from . import run
+
+        options = run.Options(
+            file=arguments.file,
+            directory=arguments.dir,
+            capacity=arguments.capacity,
+            min_size=arguments.min_size,
+            report=arguments.report,
+            report_json=arguments.report_json,
+        )
+        return run.main(options, kind, program[0], program[1:])
+    if arguments.command == "info":
+        from . import info
+
+        return info.main(arguments.file, as_json=arguments.json)
+    if arguments.command == "check":
+        from . import check
+
+        return check.main(arguments.file, repair=arguments.repair, as_json=arguments.json)
+    if arguments.command == "map":
+        from . import heapmap
+
+        return heapmap.main(
+            arguments.file,
+            output=arguments.output,
+            width=arguments.width,
+            as_json=arguments.json,
+        )
+    from . import demo
+
+    return demo.main(
+        demo.Options(
+            limit=arguments.limit,
+            factor=arguments.factor,
+            directory=arguments.dir,
+            output=arguments.output,
+            keep=arguments.keep,
+            as_json=arguments.json,
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
