@@ -43,4 +43,9 @@ set(NDARENA_DIRECTORY_SOURCES)
 set(NDARENA_RESOURCES_SOURCES)
 
 # needs Python and NumPy: compiled into the extension, not into the library
-set(NDARENA_NUMPY_SOURCES)
+set(NDARENA_NUMPY_SOURCES
+    src/numpy/handler.cpp
+    src/numpy/import.cpp
+    src/numpy/install.cpp
+    src/numpy/introspect.cpp
+    src/numpy/lease.cpp)

@@ -1,2 +1,9 @@
 # The files of the extension module, in alphabetical order. Paths are relative to this folder.
-set(NDARENA_MODULE_SOURCES)
+set(NDARENA_MODULE_SOURCES
+    module/errors.cpp
+    module/module.cpp
+    module/py_arena.cpp
+    module/register_arena.cpp
+    module/register_config.cpp
+    module/register_handlers.cpp
+    module/register_open.cpp)

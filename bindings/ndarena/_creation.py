@@ -393,7 +393,7 @@ class CreationMixin:
         """
         model = np.asarray(prototype)
         wanted = model.dtype if dtype is None else np.dtype(dtype)
-        ndim = model.ndim if shape is None else len(tuple(np.atleast_1d(shape)))
+        ndim = model.ndim if shape is None else np.empty(shape, "V0").ndim
         plain = _plain_order(model, order, ndim)
         if plain is not None and wanted.itemsize:
             return self.zeros(model.shape if shape is None else shape, wanted, plain)

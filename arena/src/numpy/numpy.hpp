@@ -1,0 +1,82 @@
+// Layer 8: heaps as NumPy data-memory handlers (NEP 49).
+//
+// The callbacks are noexcept, call no Python API, leave the error state alone
+// and may run on any thread, with or without the GIL, with an exception
+// pending and while the interpreter exits. Everything that touches Python
+// (making capsules, dropping them) says so and needs the GIL.
+#pragma once
+
+#include "heap/heap.hpp"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+using PyObject = struct _object;
+
+namespace ndarena::numpy {
+
+// A heap and, for arenas over a buffer, the exported buffer it lies in. The
+// heap goes first, then the export; the last owner must hold the GIL.
+class lease {
+public:
+    // Takes over the heap; `view` (a Py_buffer made with PyObject_GetBuffer,
+    // allocated with new) is released last. May be null.
+    lease(std::shared_ptr<heap::heap> h, void* view) noexcept;
+    ~lease();
+    lease(const lease&) = delete;
+    lease& operator=(const lease&) = delete;
+
+    heap::heap& heap() const noexcept { return *heap_; }
+
+    // The lease of this process whose mapping holds an address, if any.
+    static std::shared_ptr<lease> find(const void* address);
+    static void enroll(const std::shared_ptr<lease>& made);
+
+private:
+    std::shared_ptr<heap::heap> heap_;
+    void* view_;
+};
+
+// One opening of an arena: closed independently of others of the same segment.
+using closed_flag = std::shared_ptr<std::atomic<bool>>;
+
+struct handler_options {
+    std::uint64_t min_size = 0;  // smaller requests go to the upstream handler
+    bool fallback = false;       // so do those that do not fit
+};
+
+// 0, or -1 with a Python exception set.
+int import_numpy() noexcept;
+
+// A new capsule named "mem_handler". Its upstream is the current handler, but
+// never one of the same heap: entering twice cannot recurse. The capsule keeps
+// the lease until it is destroyed, that is, until the last array made with it
+// is gone. Null with a Python exception set.
+PyObject* make_handler(std::shared_ptr<lease> held, closed_flag closed,
+                       const handler_options& options);
+std::int64_t live_handlers() noexcept;
+
+// Current handler (new reference), and setting it: returns the previous one.
+// Null with a Python exception set. `capsule` null means NumPy's default.
+PyObject* current_handler();
+PyObject* exchange_handler(PyObject* capsule);
+
+// Redirects NumPy's default handler, hence every thread and context that has
+// no handler of its own. Memory of the former default stays with it.
+// `forget_retired` drops arenas that were installed once and are now empty.
+bool install(std::shared_ptr<lease> held, closed_flag closed, const handler_options& options);
+void uninstall();
+void forget_retired();
+
+// Name of the handler that allocated the array's data, following `.base`;
+// empty if no array in the chain has one. `array` must be an ndarray.
+std::string handler_name(PyObject* array);
+// Address of the array's first byte. `array` must be an ndarray.
+const void* data_of(PyObject* array) noexcept;
+// A new int64 array of shape (rows, columns); null with an exception set.
+PyObject* new_table(const std::vector<std::int64_t>& values, std::int64_t columns);
+
+}  // namespace ndarena::numpy

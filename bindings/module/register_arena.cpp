@@ -1,0 +1,161 @@
+// `_core.Arena`.
+#include "errors.hpp"
+#include "py_arena.hpp"
+#include "register.hpp"
+
+#include "numpy/api.hpp"
+
+#include <pybind11/stl.h>
+
+namespace py = pybind11;
+
+namespace ndarena::module {
+namespace {
+
+py::object text_or_none(const std::string& text) {
+    if (text.empty()) {
+        return py::none();
+    }
+    auto s = py::reinterpret_steal<py::object>(
+        PyUnicode_DecodeFSDefaultAndSize(text.data(), static_cast<Py_ssize_t>(text.size())));
+    if (!s) {
+        throw py::error_already_set();
+    }
+    return s;
+}
+
+const void* address_of(const py::object& array) {
+    if (PyArray_Check(array.ptr()) == 0) {
+        raise({errc::invalid, 0, "not a NumPy array", {}});
+    }
+    return numpy::data_of(array.ptr());
+}
+
+// Runs f(heap) with the lease held and other Python threads running.
+template <class F>
+auto unlocked(const py_arena& self, F&& f) {
+    const auto held = self.lease();
+    const py::gil_scoped_release released;
+    return f(held->heap());
+}
+
+py::dict stats_of(const py_arena& self) {
+    const heap::statistics s = unlocked(self, [](heap::heap& h) { return h.stats(); });
+    py::dict d;
+    d["capacity"] = s.capacity;
+    d["committed"] = s.committed;
+    d["allocated"] = s.allocated;
+    d["peak_allocated"] = s.peak_allocated;
+    d["largest_free"] = s.largest_free;
+    d["n_blocks"] = s.n_blocks;
+    d["n_free_blocks"] = s.n_free_blocks;
+    d["resident"] = s.resident;
+    d["oom_count"] = s.oom_count;
+    d["processes"] = s.processes;
+    d["in_transit"] = s.in_transit;
+    return d;
+}
+
+py::object blocks_of(const py_arena& self) {
+    const auto views = unlocked(self, [](heap::heap& h) { return h.blocks(); });
+    std::vector<std::int64_t> values;
+    values.reserve(views.size() * 3);
+    for (const auto& v : views) {
+        values.push_back(static_cast<std::int64_t>(v.offset));
+        values.push_back(static_cast<std::int64_t>(v.size));
+        values.push_back(static_cast<std::int64_t>(v.state));
+    }
+    auto table = py::reinterpret_steal<py::object>(numpy::new_table(values, 3));
+    if (!table) {
+        throw py::error_already_set();
+    }
+    return table;
+}
+
+std::uint64_t offset_of(const py_arena& self, const py::object& array) {
+    const void* p = address_of(array);
+    if (!self.heap().contains(p)) {
+        raise({errc::invalid, 0, "the array does not lie in this arena", {}});
+    }
+    return static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - self.heap().base());
+}
+
+py::object make_handler(const py_arena& self, std::uint64_t min_size, bool fallback) {
+    auto capsule = py::reinterpret_steal<py::object>(
+        numpy::make_handler(self.lease(), self.closed_flag(), {min_size, fallback}));
+    if (!capsule) {
+        throw py::error_already_set();
+    }
+    return capsule;
+}
+
+}  // namespace
+
+void register_arena(py::module_& m) {
+    py::class_<py_arena, std::shared_ptr<py_arena>>(m, "Arena")
+        .def_property_readonly("kind", &py_arena::kind)
+        .def_property_readonly("filename",
+                               [](const py_arena& self) { return text_or_none(self.filename()); })
+        .def_property_readonly("name",
+                               [](const py_arena& self) { return text_or_none(self.name()); })
+        .def_property_readonly("mode", &py_arena::mode)
+        .def_property_readonly("capacity", &py_arena::capacity)
+        .def_property_readonly("alignment", &py_arena::alignment)
+        .def_property_readonly("uuid", &py_arena::uuid)
+        .def_property_readonly("closed", &py_arena::is_closed)
+        .def_property_readonly("live_arrays",
+                               [](const py_arena& self) {
+                                   return self.is_closed() ? 0 : self.heap().live_blocks();
+                               })
+        .def_property_readonly("allocated",
+                               [](const py_arena& self) {
+                                   return self.is_closed() ? 0 : self.heap().allocated_bytes();
+                               })
+        .def_property_readonly("base_address",
+                               [](const py_arena& self) {
+                                   return self.is_closed()
+                                              ? 0
+                                              : reinterpret_cast<std::uintptr_t>(self.heap().base());
+                               })
+        .def(
+            "close", [](py_arena& self, bool) { self.close(); }, py::arg("flush") = true)
+        .def("unlink",
+             [](const py_arena& self) {
+                 value_or_raise(unlocked(self, [](heap::heap& h) { return h.unlink(); }));
+             })
+        .def(
+            "grow",
+            [](const py_arena& self, std::uint64_t capacity) {
+                value_or_raise(
+                    unlocked(self, [capacity](heap::heap& h) { return h.grow(capacity); }));
+            },
+            py::arg("capacity"))
+        .def("stats", &stats_of)
+        .def("check",
+             [](const py_arena& self) {
+                 return unlocked(self, [](heap::heap& h) { return h.check(); });
+             })
+        .def("trim",
+             [](const py_arena& self) {
+                 return unlocked(self, [](heap::heap& h) { return h.trim(); });
+             })
+        .def(
+            "owns",
+            [](const py_arena& self, const py::object& array) {
+                return self.heap().contains(address_of(array));
+            },
+            py::arg("array"))
+        .def("offset_of", &offset_of, py::arg("array"))
+        .def("blocks", &blocks_of)
+        .def("last_error",
+             [](const py_arena& self) { return text_or_none(self.heap().refusal()); })
+        .def("make_handler", &make_handler, py::arg("min_size"), py::arg("fallback"))
+        .def(
+            "set_purge",
+            [](const py_arena& self, std::int64_t delay_ms, std::uint64_t budget) {
+                self.heap().set_purge(delay_ms, budget);
+            },
+            py::arg("delay_ms"), py::arg("budget"));
+}
+
+}  // namespace ndarena::module

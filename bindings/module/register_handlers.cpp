@@ -1,0 +1,96 @@
+// Handlers: the current one, the process-wide one, and whose memory an array is.
+#include "errors.hpp"
+#include "py_arena.hpp"
+#include "register.hpp"
+
+#include "numpy/api.hpp"
+
+namespace py = pybind11;
+
+namespace ndarena::module {
+namespace {
+
+// The arena that `install` was last given, while it is installed. Never
+// destroyed; guarded by the GIL or, without one, by its own mutex.
+struct installation {
+    platform::mutex mutex;
+    std::shared_ptr<py_arena> arena;
+};
+
+installation& the_installation() {
+    static auto* i = new installation;
+    return *i;
+}
+
+std::shared_ptr<py_arena> exchange_installed(std::shared_ptr<py_arena> arena) {
+    installation& i = the_installation();
+    platform::lock_guard guard(i.mutex);
+    i.arena.swap(arena);
+    return arena;
+}
+
+py::object steal_or_throw(PyObject* object) {
+    if (object == nullptr) {
+        throw py::error_already_set();
+    }
+    return py::reinterpret_steal<py::object>(object);
+}
+
+void require_array(const py::object& array) {
+    if (PyArray_Check(array.ptr()) == 0) {
+        raise({errc::invalid, 0, "not a NumPy array", {}});
+    }
+}
+
+}  // namespace
+
+void register_handlers(py::module_& m) {
+    m.def("get_handler", [] { return steal_or_throw(numpy::current_handler()); });
+    m.def(
+        "set_handler",
+        [](const py::object& capsule) {
+            return steal_or_throw(
+                numpy::exchange_handler(capsule.is_none() ? nullptr : capsule.ptr()));
+        },
+        py::arg("capsule"));
+    m.def(
+        "handler_name",
+        [](const py::object& array) -> py::object {
+            require_array(array);
+            const std::string name = numpy::handler_name(array.ptr());
+            if (name.empty()) {
+                return py::none();
+            }
+            return py::str(name);
+        },
+        py::arg("array"));
+    m.def(
+        "find_arena",
+        [](const py::object& array) {
+            require_array(array);
+            return py_arena::find(numpy::data_of(array.ptr()));
+        },
+        py::arg("array"));
+    m.def(
+        "install",
+        [](const std::shared_ptr<py_arena>& arena, std::uint64_t min_size, bool fallback) {
+            if (!numpy::install(arena->lease(), arena->closed_flag(), {min_size, fallback})) {
+                throw py::error_already_set();
+            }
+            (void)exchange_installed(arena);
+        },
+        py::arg("arena"), py::arg("min_size"), py::arg("fallback"));
+    m.def("uninstall", [] {
+        numpy::uninstall();
+        (void)exchange_installed(nullptr);
+        numpy::forget_retired();
+    });
+    m.def("installed", [] {
+        installation& i = the_installation();
+        platform::lock_guard guard(i.mutex);
+        return i.arena;
+    });
+    m.def("handler_live_capsules", [] { return numpy::live_handlers(); });
+}
+
+}  // namespace ndarena::module

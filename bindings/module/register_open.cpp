@@ -1,0 +1,129 @@
+// Opening: four functions, one for each kind.
+#include "errors.hpp"
+#include "py_arena.hpp"
+#include "register.hpp"
+
+#include <memory>
+#include <optional>
+
+#include <pybind11/stl.h>
+
+namespace py = pybind11;
+
+namespace ndarena::module {
+namespace {
+
+using options = heap::segment_options;
+
+heap::open_mode mode_from(const std::string& mode) {
+    if (mode == "r") {
+        return heap::open_mode::read;
+    }
+    if (mode == "r+") {
+        return heap::open_mode::read_write;
+    }
+    if (mode == "w") {
+        return heap::open_mode::create;
+    }
+    if (mode == "w-" || mode == "x") {
+        return heap::open_mode::exclusive;
+    }
+    if (mode == "a") {
+        return heap::open_mode::append;
+    }
+    raise({errc::invalid, 0, "mode must be one of 'r', 'r+', 'w', 'w-', 'x', 'a'", {}});
+}
+
+std::shared_ptr<py_arena> open_with(const options& o, void* view = nullptr) {
+    std::unique_ptr<Py_buffer> buffer(static_cast<Py_buffer*>(view));
+    auto opened = [&] {
+        // Waits for other processes, reads and maps: let other threads run.
+        const py::gil_scoped_release unlocked;
+        return heap::heap::open(o);
+    }();
+    if (!opened) {
+        if (buffer) {
+            PyBuffer_Release(buffer.get());
+        }
+        raise(opened.err());
+    }
+    auto held = std::make_shared<numpy::lease>(std::move(*opened), buffer.release());
+    numpy::lease::enroll(held);
+    auto arena = std::make_shared<py_arena>(std::move(held));
+    arena->enroll();
+    return arena;
+}
+
+std::string path_bytes(const py::str& path) {
+    const auto encoded =
+        py::reinterpret_steal<py::bytes>(PyUnicode_EncodeFSDefault(path.ptr()));
+    if (!encoded) {
+        throw py::error_already_set();
+    }
+    return encoded;
+}
+
+std::shared_ptr<py_arena> open_buffer(const py::object& source, std::uint64_t alignment,
+                                      bool format) {
+    auto view = std::make_unique<Py_buffer>();
+    // Writable and C-contiguous; BufferError from the object otherwise.
+    if (PyObject_GetBuffer(source.ptr(), view.get(), PyBUF_CONTIG) != 0) {
+        throw py::error_already_set();
+    }
+    options o;
+    o.kind = heap::segment_kind::buffer;
+    o.buffer = view->buf;
+    o.buffer_size = static_cast<std::uint64_t>(view->len);
+    o.alignment = alignment;
+    o.format_buffer = format;
+    return open_with(o, view.release());
+}
+
+}  // namespace
+
+void register_open(py::module_& m) {
+    m.def(
+        "open_file",
+        [](const py::str& path, const std::string& mode, std::uint64_t capacity,
+           std::uint64_t alignment, unsigned perm) {
+            options o;
+            o.kind = heap::segment_kind::file;
+            o.path = path_bytes(path);
+            o.mode = mode_from(mode);
+            o.capacity = capacity;
+            o.alignment = alignment;
+            o.perm = perm;
+            return open_with(o);
+        },
+        py::arg("path"), py::arg("mode"), py::arg("capacity"), py::arg("alignment"),
+        py::arg("perm"));
+    m.def(
+        "open_shared",
+        [](const std::optional<std::string>& name, const std::string& mode, std::uint64_t capacity,
+           std::uint64_t alignment, unsigned perm) {
+            options o;
+            o.kind = heap::segment_kind::shared;
+            o.path = name ? *name : "ndarena-" + platform::random_name();
+            o.mode = mode_from(mode);
+            o.capacity = capacity;
+            o.alignment = alignment;
+            o.perm = perm;
+            return open_with(o);
+        },
+        py::arg("name"), py::arg("mode"), py::arg("capacity"), py::arg("alignment"),
+        py::arg("perm"));
+    m.def(
+        "open_scratch",
+        [](std::uint64_t capacity, const py::str& dir, std::uint64_t alignment) {
+            options o;
+            o.kind = heap::segment_kind::scratch;
+            o.path = path_bytes(dir);
+            o.capacity = capacity;
+            o.alignment = alignment;
+            return open_with(o);
+        },
+        py::arg("capacity"), py::arg("dir"), py::arg("alignment"));
+    m.def("open_buffer", &open_buffer, py::arg("buffer"), py::arg("alignment"), py::arg("format"));
+}
+
+}  // namespace ndarena::module
