@@ -45,7 +45,8 @@ std::string hexadecimal(const std::array<std::uint8_t, 16>& uuid) {
 
 }  // namespace
 
-py_arena::py_arena(std::shared_ptr<numpy::lease> held) : held_(std::move(held)) {
+py_arena::py_arena(std::shared_ptr<numpy::lease> held)
+    : held_(std::move(held)), remembered_(held_) {
     const auto& seg = held_->heap().seg();
     kind_ = kind_name(seg.kind());
     if (seg.kind() == heap::segment_kind::file) {

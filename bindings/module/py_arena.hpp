@@ -23,6 +23,8 @@ public:
 
     // ClosedError after close().
     const std::shared_ptr<numpy::lease>& lease() const;
+    // After close(): still there while arrays keep it, else null.
+    std::shared_ptr<numpy::lease> lease_if_alive() const noexcept { return remembered_.lock(); }
     heap::heap& heap() const { return lease()->heap(); }
     const numpy::closed_flag& closed_flag() const noexcept { return closed_; }
 
@@ -42,6 +44,7 @@ public:
 
 private:
     std::shared_ptr<numpy::lease> held_;
+    std::weak_ptr<numpy::lease> remembered_;
     numpy::closed_flag closed_ = std::make_shared<std::atomic<bool>>(false);
     const char* kind_;
     std::string filename_;

@@ -75,7 +75,7 @@ py::object blocks_of(const py_arena& self) {
 std::uint64_t offset_of(const py_arena& self, const py::object& array) {
     const void* p = address_of(array);
     if (!self.heap().contains(p)) {
-        raise({errc::invalid, 0, "the array does not lie in this arena", {}});
+        raise({errc::invalid, 0, "the array is not in this arena; ndarena.arena_of tells in which it is", {}});
     }
     return static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - self.heap().base());
 }
@@ -105,17 +105,20 @@ void register_arena(py::module_& m) {
         .def_property_readonly("closed", &py_arena::is_closed)
         .def_property_readonly("live_arrays",
                                [](const py_arena& self) {
-                                   return self.is_closed() ? 0 : self.heap().live_blocks();
+                                   const auto held = self.lease_if_alive();
+                                   return held ? held->heap().live_blocks() : 0;
                                })
         .def_property_readonly("allocated",
                                [](const py_arena& self) {
-                                   return self.is_closed() ? 0 : self.heap().allocated_bytes();
+                                   const auto held = self.lease_if_alive();
+                                   return held ? held->heap().allocated_bytes() : 0;
                                })
         .def_property_readonly("base_address",
                                [](const py_arena& self) {
-                                   return self.is_closed()
-                                              ? 0
-                                              : reinterpret_cast<std::uintptr_t>(self.heap().base());
+                                   const auto held = self.lease_if_alive();
+                                   return held
+                                              ? reinterpret_cast<std::uintptr_t>(held->heap().base())
+                                              : 0;
                                })
         .def(
             "close", [](py_arena& self, bool) { self.close(); }, py::arg("flush") = true)

@@ -242,7 +242,7 @@ result<std::unique_ptr<segment>> opener::open_existing(const segment_options& op
     const auto got = ::pread(seg->fd_.get(), &seg->header_, sizeof seg->header_, 0);
     if (got != static_cast<ssize_t>(sizeof seg->header_)) {
         return error{errc::format, 0,
-                     "not an ndarena arena (the file is shorter than one page)", path};
+                     "not an arena: the file is shorter than one page", path};
     }
     if (auto ok = check_header(seg->header_, writable, seg->geo_, path); !ok) {
         return ok.err();

@@ -253,12 +253,12 @@ int segment::discard_range(std::uint64_t offset, std::uint64_t size) noexcept {
 }
 
 result<void> segment::unlink() noexcept {
-    if (kind_ == segment_kind::scratch) {
-        return {};  // it has been without a name from birth
-    }
-    if (kind_ == segment_kind::buffer) {
-        return error{errc::invalid, 0,
-                     "an arena over a buffer has no name to remove; remove what the buffer is over",
+    if (kind_ == segment_kind::scratch || kind_ == segment_kind::buffer) {
+        return error{errc::unsupported, 0,
+                     kind_ == segment_kind::scratch
+                         ? "a scratch arena has no name to remove; it goes with its last array"
+                         : "an arena over a buffer has no name to remove; remove what the buffer "
+                           "is over",
                      {}};
     }
     // Only this very file: the name may have been given to another since.
