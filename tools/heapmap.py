@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -76,7 +77,11 @@ def main(
     try:
         with open_for_reading(path) as arena:
             blocks = arena._open_core().blocks()
-            title = repr(arena).strip("<>")
+            stats = arena.stats()
+            title = (
+                f"{os.path.basename(path)}: {format_size(stats.allocated)} in {stats.n_blocks} "
+                f"blocks, capacity {format_size(stats.capacity)}"
+            )
             if output is not None:
                 save_picture(reduce_blocks(blocks, PLOT_CELLS), title, output)
             if as_json or output is None:

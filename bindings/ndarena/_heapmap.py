@@ -44,9 +44,9 @@ class State:
 
 # Indexed by the state numbers of the extension module's `blocks()`.
 STATES: tuple[State, ...] = (
-    State("pristine", "#eef1f5", "·", 250),
+    State("pristine", "#dfe4ec", "·", 250),
     State("free, warm", "#f4a259", "░", 215),
-    State("free, punched", "#b8c4d6", "∙", 110),
+    State("free, punched", "#9fb3cf", "∙", 110),
     State("allocated", "#1f6f8b", "█", 31),
     State("metadata", "#5b3a8c", "▒", 98),
     State("in transition", "#c8365b", "!", 161),

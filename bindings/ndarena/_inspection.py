@@ -82,7 +82,8 @@ class InspectionMixin:
         --------
         >>> import ndarena
         >>> with ndarena.scratch(capacity="64MiB") as arena:
-        ...     del arena.ones(10**6)[:0]
+        ...     a = arena.ones(10**6)
+        ...     del a
         ...     arena.trim() >= 0
         True
         """

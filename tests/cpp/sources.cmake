@@ -4,11 +4,28 @@
 # compiled into every test executable
 set(NDARENA_TEST_SUPPORT support/sanitizer_options.cpp)
 
-set(NDARENA_BASE_TESTS)
-set(NDARENA_PLATFORM_TESTS)
-set(NDARENA_SEGMENT_TESTS)
-set(NDARENA_JOURNAL_TESTS)
-set(NDARENA_TLSF_TESTS)
+set(NDARENA_BASE_TESTS
+    base/bits.cpp
+    base/crc32c.cpp
+    base/text.cpp)
+set(NDARENA_PLATFORM_TESTS
+    platform/byte_lock.cpp
+    platform/file.cpp
+    platform/mapping.cpp
+    platform/system.cpp)
+set(NDARENA_SEGMENT_TESTS
+    segment/format.cpp
+    segment/opening.cpp
+    segment/slot_lock.cpp
+    segment/slots.cpp)
+set(NDARENA_JOURNAL_TESTS
+    journal/undo_log.cpp)
+set(NDARENA_TLSF_TESTS
+    tlsf/check_finds.cpp
+    tlsf/model.cpp
+    tlsf/placement.cpp
+    tlsf/rollback.cpp
+    tlsf/size_class.cpp)
 set(NDARENA_HEAP_TESTS)
 set(NDARENA_DIRECTORY_TESTS)
 set(NDARENA_RESOURCES_TESTS)

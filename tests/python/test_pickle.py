@@ -77,9 +77,8 @@ def test_process(make_arena, kind, method):
     queue = context.SimpleQueue()
     process = context.Process(target=_child, args=(arena, queue))
     process.start()
-    result = queue.get()
     process.join()
-    queue.close()
     assert process.exitcode == 0
-    assert result == (arena.uuid, 100.0, [])
+    assert queue.get() == (arena.uuid, 100.0, [])
+    queue.close()
     assert arena.check() == []

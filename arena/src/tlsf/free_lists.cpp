@@ -140,31 +140,26 @@ void free_lists::dequeue(block_record& r) noexcept {
     undo.set(c.purge_bytes, c.purge_bytes - r.payload);
 }
 
-void free_lists::replace(std::uint32_t index, block_record& r, block_record& old) noexcept {
+void free_lists::requeue(std::uint32_t index, block_record& r, std::uint64_t now) noexcept {
     auto& undo = table_.undo();
     control_page& c = table_.control();
-    undo.note(&r.prev_purge);
-    r.prev_purge = old.prev_purge;
-    r.next_purge = old.next_purge;
-    undo.set(r.serial, old.serial);
+    undo.set(r.serial, now);
+    const std::uint32_t next = r.next_purge;
+    if (next == nil) {
+        return;  // it is the last one already
+    }
     undo.note(&c.purge_first);
-    if (old.prev_purge != nil) {
-        undo.set(table_.at(old.prev_purge, block_state::free).next_purge, index);
+    if (r.prev_purge != nil) {
+        undo.set(table_.at(r.prev_purge, block_state::free).next_purge, next);
     } else {
-        c.purge_first = index;
+        c.purge_first = next;
     }
-    if (old.next_purge != nil) {
-        undo.set(table_.at(old.next_purge, block_state::free).prev_purge, index);
-    } else {
-        c.purge_last = index;
-    }
-    undo.note(&old.prev_purge);
-    old.prev_purge = old.next_purge = nil;
-    undo.note(&old.flags);
-    old.flags = static_cast<std::uint8_t>(old.flags & ~queued);
-    undo.note(&r.flags);
-    r.flags |= queued;
-    undo.set(c.purge_bytes, c.purge_bytes - old.payload + r.payload);
+    undo.set(table_.at(next, block_state::free).prev_purge, r.prev_purge);
+    undo.set(table_.at(c.purge_last, block_state::free).next_purge, index);
+    undo.note(&r.prev_purge);
+    r.prev_purge = c.purge_last;
+    r.next_purge = nil;
+    c.purge_last = index;
 }
 
 void free_lists::set_dirty(std::uint32_t index, block_record& r, std::uint64_t dirty,

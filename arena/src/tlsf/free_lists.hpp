@@ -31,8 +31,8 @@ public:
     static constexpr std::uint64_t purge_unit = std::uint64_t{64} << 10;
     void enqueue(std::uint32_t index, block_record& r, std::uint64_t now) noexcept;
     void dequeue(block_record& r) noexcept;
-    // `r` takes the place of queued block `old` (its own record not queued).
-    void replace(std::uint32_t index, block_record& r, block_record& old) noexcept;
+    // A queued block starts to wait anew: behind all others.
+    void requeue(std::uint32_t index, block_record& r, std::uint64_t now) noexcept;
     // The dirty prefix of a queued or unqueued free block changes.
     void set_dirty(std::uint32_t index, block_record& r, std::uint64_t dirty,
                    std::uint64_t now) noexcept;

@@ -81,13 +81,21 @@ std::uint32_t allocator::search(std::uint64_t size, std::uint64_t alignment) noe
     ++c.second;
     if (lists_.find_from(c)) {
         found = scan(c, size, alignment);
-        if (found != nil || alignment == segment::granule) {
+        if (found != nil) {
             return found;
         }
     }
-    // Too few blocks start where they should: one class up any block does.
-    c = class_that_holds(size + alignment - segment::granule);
-    return lists_.find_from(c) ? scan(c, size, alignment) : nil;
+    if (alignment != segment::granule) {
+        // Too few blocks start where they should: one class up any block does.
+        c = class_that_holds(size + alignment - segment::granule);
+        if (lists_.find_from(c) && (found = scan(c, size, alignment)) != nil) {
+            return found;
+        }
+    }
+    // What `extend` has made room in may be far down the list of its class.
+    const std::uint32_t last = table_.control().last_block;
+    const block_record& r = table_.block_at(last);
+    return r.state == block_state::free && fits(r, size, alignment) ? last : nil;
 }
 
 // Enters a record into the chain of physical neighbours.
@@ -271,9 +279,10 @@ std::int32_t allocator::merge_free(std::uint32_t index, block_record& r, std::ui
         }
         undo.set(left.next_physical, beyond);
         table_.give(index);
+        const bool waited = (left.flags & queued) != 0;
         reshape_free(survivor, left, left.offset, left.size + size, dirty, stamp);
-        if ((left.flags & queued) != 0 && left.serial != stamp) {
-            undo.set(left.serial, stamp);
+        if (waited && left.serial != stamp) {
+            lists_.requeue(survivor, left, stamp);
         }
         --free_blocks;
     } else {
