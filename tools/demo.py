@@ -320,8 +320,9 @@ def _tell_outcome(
 ) -> None:
     if report:
         print(
-            f"   It had {format_size(report.get('peak_allocated', 0))} in arrays at its peak, "
-            f"{format_size(report.get('committed', 0))} of them in the scratch file at the end; "
+            f"   It had {format_size(report.get('peak_allocated', 0))} in arrays at its peak; "
+            f"at the end {format_size(report.get('committed', 0))} were set aside for the scratch "
+            "file; "
             f"{report['wall_seconds']:.1f} s, peak RSS {format_size(report['peak_rss'])}, "
             f"{report['major_faults']} major faults."
         )

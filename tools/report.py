@@ -138,7 +138,8 @@ class Report:
                 f"arena in {data['place']}, {format_size(data['committed'])} committed of "
                 f"{format_size(data['capacity'])}",
                 f"peak {format_size(data['peak_allocated'])} in arrays; at the end "
-                f"{format_size(data['allocated'])} in {data['arrays']} arrays"
+                f"{format_size(data['allocated'])} in {data['arrays']} "
+                f"array{'' if data['arrays'] == 1 else 's'}"
                 + (f"; {data['refused']} requests refused" if data["refused"] else ""),
             ]
         else:

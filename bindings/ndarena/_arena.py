@@ -217,7 +217,8 @@ class Arena(CreationMixin, InspectionMixin):
         Parameters
         ----------
         flush : bool, optional
-            Whether the last one to close a file or segment for writing makes it durable.
+            Without effect so far: no array outlives the processes that hold it, so there
+            is nothing to make durable.
 
         Examples
         --------
@@ -273,8 +274,11 @@ class Arena(CreationMixin, InspectionMixin):
         ------
         ClosedError, ReadOnlyError
             If the arena has been closed, or opened in mode ``r``.
-        Error, OSError
-            If this arena cannot grow (a buffer is as large as it is), or so far.
+        ValueError
+            If it is an arena over a buffer, which is as large as it is.
+        MemoryError
+            If a process has not reserved that much address space for it: 1 TiB, or the
+            capacity when it was opened.
 
         Examples
         --------

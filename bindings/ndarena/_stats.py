@@ -20,13 +20,14 @@ class Stats:
     capacity : int
         Ceiling of the arena in bytes.
     committed : int
-        Bytes that the file system or the system's memory has really set aside.
+        Bytes set aside so far. Pages that were given back since (see `Arena.trim`) are
+        included, and committed again before they are used.
     allocated : int
         Bytes in blocks that are in use now.
     peak_allocated : int
         The most bytes that have been in use at once.
     largest_free : int
-        Bytes of the largest request that would fit without growing.
+        Bytes of the largest request that the capacity allows; the disk may have less.
     n_blocks : int
         Blocks in use.
     n_free_blocks : int

@@ -177,15 +177,23 @@ def test_too_small():
         ndarena.Arena(bytearray(100))
 
 
-def test_other_content_is_refused_untouched():
-    for place in (0, 100, 70_000, SIZE - 1):
-        buffer = bytearray(SIZE)
-        buffer[place] = 1
-        before = bytes(buffer)
-        with pytest.raises(ndarena.FormatError, match="format=True"):
-            ndarena.Arena(buffer)
-        assert buffer == before
-        buffer.append(0)  # and no export is left behind
+@pytest.mark.parametrize("place", [0, 100, 5000, 65_536, SIZE // 2, SIZE - 1])
+@pytest.mark.parametrize("kind", ["mmap", "bytearray"])
+def test_other_content_is_refused_untouched(kind, place):
+    """Wherever a single byte is not zero, also where the arena would not use the memory."""
+    buffer = mmap.mmap(-1, SIZE) if kind == "mmap" else bytearray(SIZE)
+    buffer[place] = 1
+    before = bytes(buffer)
+    try:
+        arena = ndarena.Arena(buffer)
+    except ndarena.FormatError as error:
+        assert "format=True" in str(error)
+    else:
+        arena.close()
+        pytest.fail("formatted memory that holds something else")
+    assert bytes(buffer) == before
+    # And no export is left behind.
+    buffer.close() if kind == "mmap" else buffer.append(0)
 
 
 def test_format_uses_memory_that_is_not_zero():

@@ -238,7 +238,7 @@ def test_report(cli, tmp_path, code, status):
     assert result.returncode == status
     assert result.stdout == ""
     lines = [line for line in result.stderr.splitlines() if line.startswith("ndarena: ")]
-    assert "8.00 MiB in 1 arrays" in lines[1]
+    assert "8.00 MiB in 1 array" in lines[1]
     assert f"exit status {status}" in lines[-1]
     assert "peak RSS" in lines[-1]
     assert "major faults" in lines[-1]

@@ -3,7 +3,7 @@
 /// buffer, whose blocks are memory of the process while it runs.
 ///
 /// \code
-/// auto opened = ndarena::arena::scratch({});
+/// auto opened = ndarena::arena::scratch("/var/tmp");
 /// if (!opened) { report(opened.err().message); return; }
 /// ndarena::arena& arena = *opened;
 /// void* p = arena.allocate(1 << 20);
@@ -11,8 +11,9 @@
 /// \endcode
 ///
 /// Ownership: copies of an `arena` share one mapping per process; it is
-/// unmapped with the last copy. Blocks that are still allocated then are
-/// freed, so keep a copy as long as any of their memory is in use.
+/// unmapped with the last copy (a caller's buffer is left mapped). Blocks that
+/// are still allocated then are freed, so keep a copy as long as any of their
+/// memory is in use.
 ///
 /// Threads: every member may be called from any thread at any time.
 ///
@@ -51,7 +52,9 @@ struct arena_options {
     /// nothing. 0: most of what the file system has free; unchanged for an
     /// existing arena, whose capacity is raised but never lowered.
     std::uint64_t capacity = 0;
-    /// Alignment of every block, a power of two up to 2 MiB. 0: 64.
+    /// Alignment of every block, a power of two up to 2 MiB; below 64 it is 64
+    /// all the same. 0: 64 for a new arena; that of an existing one, which any
+    /// other value must match.
     std::uint64_t alignment = 0;
     /// Permission bits of a new file or segment.
     unsigned perm = 0600;
@@ -60,10 +63,10 @@ struct arena_options {
 /// Counters of one moment. All sizes in bytes.
 struct arena_stats {
     std::uint64_t capacity = 0;
-    std::uint64_t committed = 0;       ///< backed by disk or memory blocks
+    std::uint64_t committed = 0;       ///< set aside so far; includes pages given back since
     std::uint64_t allocated = 0;       ///< in allocated blocks
     std::uint64_t peak_allocated = 0;  ///< highest `allocated` so far
-    std::uint64_t largest_free = 0;    ///< largest request that would fit
+    std::uint64_t largest_free = 0;    ///< largest request the capacity allows
     std::uint64_t n_blocks = 0;        ///< allocated blocks
     std::uint64_t n_free_blocks = 0;
     std::uint64_t resident = 0;    ///< in memory at this moment
@@ -105,10 +108,10 @@ public:
     void* reallocate(void* p, std::size_t nbytes) noexcept;
 
     /// Frees a block. False, and nothing happens, if `p` is not the start of a
-    /// live block that this process allocated here.
+    /// live block that this process allocated here or inherited by fork.
     bool deallocate(void* p) noexcept;
 
-    /// Whether the address lies in the arena's mapping.
+    /// Whether the address lies in the arena's mapping, allocated or not.
     bool owns(const void* p) const noexcept;
 
     /// Bytes asked for when the block was allocated; 0 if it is none.
@@ -123,17 +126,22 @@ public:
     /// broken invariant.
     std::vector<std::string> check() const;
 
-    /// Gives all free pages back to the file system. Returns bytes.
+    /// Gives the pages of free blocks back to the file system or the system,
+    /// but for free blocks with less than 64 KiB to give. Returns bytes.
     std::uint64_t trim() noexcept;
 
-    /// Raises the capacity. A lower or equal one changes nothing.
+    /// Raises the capacity, for every process that has reserved the address
+    /// space (1 TiB or the capacity at opening). A lower or equal one changes
+    /// nothing. Errors: invalid (buffers), no_memory (not so far), read_only.
     result<void> grow(std::uint64_t capacity);
 
     /// Frees what dead processes held. Returns the number of blocks. Happens
-    /// by itself before any request is refused.
+    /// by itself on opening, and before a request is refused for want of
+    /// capacity or disk space.
     std::uint64_t reclaim() noexcept;
 
-    /// Removes the name; the arena lives on until its last user is gone.
+    /// Removes the name; the arena lives on until its last user is gone. An
+    /// error for scratch arenas and buffers, which have none.
     result<void> unlink();
 
     /// The implementation, for the layers above; not for users.

@@ -1,10 +1,11 @@
 /// \file
 /// Errors of the C++ library: one list of all failures, and `result<T>`.
 ///
-/// Every function that can fail returns `result<T>` (or `errc` on paths that
-/// must not allocate). No function of the library throws, and none prints.
-/// An `error` says what failed, where (path, offset), and what to do; it is
-/// made for a person to read.
+/// Functions that open or change an arena return `result<T>`; allocation
+/// returns null and keeps the reason (`arena::refusal`). Nothing prints.
+/// Nothing throws, but `std::bad_alloc` where a message or a list finds no
+/// memory, and where `memory_resource` has to. An `error` says what failed,
+/// where (path, offset), and what to do; it is made for a person to read.
 #pragma once
 
 #include <cstdint>

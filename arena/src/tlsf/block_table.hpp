@@ -36,7 +36,7 @@ public:
     // The record, or the trap if the index is out of range.
     block_record& at(std::uint32_t index) noexcept {
         const std::uint32_t chunk = index >> geo_.chunk_shift;
-        if (index >= control_->record_bump) {
+        if (index >= control_->record_bump || chunk >= segment::max_chunks) {
             return trap();
         }
         std::uint64_t offset = cache_[chunk];

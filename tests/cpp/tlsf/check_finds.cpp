@@ -236,6 +236,16 @@ TEST_F(CheckFinds, ImpossibleNumbersOfRecords) {
     control().record_bump = 0;
     EXPECT_NE(joined(world_.check()), "");
 }
+TEST_F(CheckFinds, AnIndexBeyondAllTables) {
+    control().record_bump = nil;
+    control().first_block = nil - 1;
+    EXPECT_NE(joined(world_.check()), "");
+    (void)world_.table().at(nil - 1);
+    EXPECT_TRUE(world_.table().is_corrupt());
+    world_.table().clear_corrupt();
+    (void)world_.table().row_word(3, nil - 1);
+    EXPECT_TRUE(world_.table().is_corrupt());
+}
 TEST_F(CheckFinds, NoMoreThanAskedFor) {
     control().allocated += 64;
     control().allocated_count += 1;
