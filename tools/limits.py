@@ -127,6 +127,9 @@ def _groups(nbytes: int) -> Iterator[MemoryLimit]:
         except (OSError, subprocess.CalledProcessError):
             _remove(group)
             continue
+        except BaseException:  # interrupted meanwhile
+            _remove(group)
+            raise
         yield limit
         return
 

@@ -3,8 +3,6 @@
 #include "py_arena.hpp"
 #include "register.hpp"
 
-#include "numpy/api.hpp"
-
 #include <pybind11/stl.h>
 
 namespace py = pybind11;
@@ -25,7 +23,7 @@ py::object text_or_none(const std::string& text) {
 }
 
 const void* address_of(const py::object& array) {
-    if (PyArray_Check(array.ptr()) == 0) {
+    if (!numpy::is_array(array.ptr())) {
         raise({errc::invalid, 0, "not a NumPy array", {}});
     }
     return numpy::data_of(array.ptr());
@@ -112,6 +110,11 @@ void register_arena(py::module_& m) {
                                [](const py_arena& self) {
                                    const auto held = self.lease_if_alive();
                                    return held ? held->heap().allocated_bytes() : 0;
+                               })
+        .def_property_readonly("allocations",
+                               [](const py_arena& self) {
+                                   const auto held = self.lease_if_alive();
+                                   return held ? __atomic_load_n(&held->heap().seg().control().serial, __ATOMIC_RELAXED) : 0;
                                })
         .def_property_readonly("base_address",
                                [](const py_arena& self) {

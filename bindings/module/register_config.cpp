@@ -1,9 +1,7 @@
 // Versions and build facts, for bug reports.
 #include "register.hpp"
 
-#include "segment/segment.hpp"
-
-#include "numpy/api.hpp"
+#include "numpy/numpy.hpp"
 
 #include <boost/version.hpp>
 
@@ -28,8 +26,8 @@ void register_config(py::module_& m) {
         d["pybind11"] = PYBIND11_TOSTRING(PYBIND11_VERSION_MAJOR) "." PYBIND11_TOSTRING(
             PYBIND11_VERSION_MINOR);
         d["boost"] = BOOST_LIB_VERSION;
-        d["numpy_abi"] = static_cast<unsigned>(NPY_ABI_VERSION);
-        d["numpy_api_target"] = static_cast<unsigned>(NPY_FEATURE_VERSION);
+        d["numpy_abi"] = numpy::abi_version();
+        d["numpy_api_target"] = numpy::api_target();
         d["page_size"] = platform::page_size;
         return d;
     });

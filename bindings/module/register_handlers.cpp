@@ -3,8 +3,6 @@
 #include "py_arena.hpp"
 #include "register.hpp"
 
-#include "numpy/api.hpp"
-
 namespace py = pybind11;
 
 namespace ndarena::module {
@@ -37,7 +35,7 @@ py::object steal_or_throw(PyObject* object) {
 }
 
 void require_array(const py::object& array) {
-    if (PyArray_Check(array.ptr()) == 0) {
+    if (!numpy::is_array(array.ptr())) {
         raise({errc::invalid, 0, "not a NumPy array", {}});
     }
 }

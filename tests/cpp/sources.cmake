@@ -26,6 +26,15 @@ set(NDARENA_TLSF_TESTS
     tlsf/placement.cpp
     tlsf/rollback.cpp
     tlsf/size_class.cpp)
-set(NDARENA_HEAP_TESTS)
+set(NDARENA_HEAP_TESTS
+    heap/contents.cpp
+    heap/fork_private.cpp
+    heap/fork_shared.cpp
+    heap/full_disk.cpp
+    heap/pointer_map.cpp
+    heap/processes.cpp
+    heap/registry.cpp
+    heap/space.cpp
+    heap/threads.cpp)
 set(NDARENA_DIRECTORY_TESTS)
 set(NDARENA_RESOURCES_TESTS)

@@ -44,15 +44,15 @@ def make_arena(tmp_path) -> Iterator[Callable[..., ndarena.Arena]]:
         return arena
 
     yield make
+    findings = []
     for arena in made:
-        if arena.closed:
-            continue
-        findings = arena.check()
+        if not arena.closed:
+            findings += arena.check()
+            arena.close()
         if arena.kind == "shared":
-            with contextlib.suppress(FileNotFoundError):
-                arena.unlink()
-        arena.close()
-        assert findings == []
+            with contextlib.suppress(FileNotFoundError), ndarena.shared(arena.name, "r+") as again:
+                again.unlink()
+    assert findings == []
 
 
 @pytest.fixture(params=KINDS)

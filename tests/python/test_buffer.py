@@ -184,13 +184,8 @@ def test_other_content_is_refused_untouched(kind, place):
     buffer = mmap.mmap(-1, SIZE) if kind == "mmap" else bytearray(SIZE)
     buffer[place] = 1
     before = bytes(buffer)
-    try:
-        arena = ndarena.Arena(buffer)
-    except ndarena.FormatError as error:
-        assert "format=True" in str(error)
-    else:
-        arena.close()
-        pytest.fail("formatted memory that holds something else")
+    with pytest.raises(ndarena.FormatError, match="format=True"):
+        ndarena.Arena(buffer).close()
     assert bytes(buffer) == before
     # And no export is left behind.
     buffer.close() if kind == "mmap" else buffer.append(0)

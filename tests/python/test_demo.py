@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ndarena._places import in_memory
-from ndarena.tools import demo
+from ndarena.tools import demo, limits
 
 
 @pytest.fixture
@@ -77,8 +77,9 @@ def test_demo_in_words(cli, place):
 
 @pytest.mark.slow
 @pytest.mark.nosan
+@pytest.mark.parametrize("delay", [0, 0.05, 0.5])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted(place, number):
+def test_interrupted(place, number, delay):
     with subprocess.Popen(
         [sys.executable, "-m", "ndarena", "demo", "--dir", place],
         stdout=subprocess.PIPE,
@@ -88,18 +89,19 @@ def test_interrupted(place, number):
     ) as child:
         deadline = time.monotonic() + 60
         while not list(place.iterdir()) and time.monotonic() < deadline:
-            time.sleep(0.05)
+            time.sleep(0.001)
         assert list(place.iterdir())
+        time.sleep(delay)
         child.send_signal(number)
         child.communicate(timeout=60)
     assert child.returncode not in (0, None)
     assert list(place.iterdir()) == []
-    groups = "/sys/fs/cgroup/memory"
-    left = (
-        [name for name in os.listdir(groups) if f"ndarena-{child.pid}-" in name]
-        if (os.path.isdir(groups))
-        else []
-    )
+    left = [
+        name
+        for _, parent in limits._parents()
+        for name in os.listdir(parent)
+        if name.startswith(f"ndarena-{child.pid}-")
+    ]
     assert left == []
 
 

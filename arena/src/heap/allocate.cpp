@@ -93,11 +93,11 @@ void* heap::allocate(std::uint64_t nbytes, std::uint64_t alignment, bool zero) n
                       nbytes);
     }
     nbytes = std::max<std::uint64_t>(nbytes, 1);
-    alignment = std::max({alignment, seg_->header().alignment, segment::granule});
     if (nbytes > segment::max_capacity || alignment > segment::max_alignment ||
-        !base::is_power_of_two(alignment)) {
+        (alignment != 0 && !base::is_power_of_two(alignment))) {
         return refuse(refusal_cause::size, nbytes);
     }
+    alignment = std::max({alignment, seg_->header().alignment, segment::granule});
     request wanted{nbytes, tlsf::block_size_for(nbytes), alignment, alignment <= kibibyte};
     if (wanted.size >= tlsf::page_block_threshold) {
         wanted.alignment = std::max(alignment, segment::format_page);

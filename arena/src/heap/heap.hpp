@@ -174,6 +174,7 @@ private:
     bool unhold(std::uint32_t record, tlsf::block_record& r, std::uint32_t slot) noexcept;
     std::uint64_t reap_row(std::uint32_t slot) noexcept;
     std::uint64_t reap_dead() noexcept;
+    std::uint64_t reap_now_and_then() noexcept;
     void take_over_own_locks() noexcept;
 
     // fork
@@ -201,7 +202,8 @@ private:
     std::int64_t purge_delay_ms_ = 2000;
     std::uint64_t purge_budget_ = 0;
     bool memory_backed_ = false;
-    bool can_purge_ = true;
+    std::atomic<bool> can_purge_{true};
+    std::atomic<std::uint64_t> last_reap_{0};
     std::atomic<bool> poisoned_{false};
     const char* poison_cause_ = "";
 

@@ -77,6 +77,19 @@ std::uint64_t heap::reap_dead() noexcept {
     return freed;
 }
 
+// The cheap periodic look: what children and peers that have exited held does
+// not pile up until the capacity is reached.
+std::uint64_t heap::reap_now_and_then() noexcept {
+    static constexpr std::uint64_t interval_ms = 250;
+    const std::uint64_t now = platform::monotonic_milliseconds();
+    std::uint64_t last = last_reap_.load(std::memory_order_relaxed);
+    if (now - last < interval_ms ||
+        !last_reap_.compare_exchange_strong(last, now, std::memory_order_relaxed)) {
+        return 0;
+    }
+    return reap_dead();
+}
+
 std::uint64_t heap::reclaim() noexcept { return reap_dead(); }
 
 }  // namespace ndarena::heap

@@ -102,6 +102,10 @@ bool heap::extend_to_fit(std::uint64_t size, std::uint64_t alignment, refusal_ca
 bool heap::make_room(const request& wanted) noexcept {
     refusal_cause cause = refusal_cause::none;
     int os_errno = 0;
+    // Rather than grow: look, now and then, whether somebody has died.
+    if (reap_now_and_then() != 0) {
+        return true;
+    }
     if (extend_to_fit(wanted.size, wanted.alignment, cause, os_errno)) {
         return true;
     }
@@ -220,6 +224,7 @@ void heap::purge_if_due(bool due) noexcept {
     if (!due) {
         return;
     }
+    (void)reap_now_and_then();
     const std::uint64_t now = platform::monotonic_milliseconds();
     std::uint64_t budget = 0;
     std::uint64_t cutoff = 0;

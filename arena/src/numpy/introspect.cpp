@@ -26,6 +26,10 @@ std::string handler_name(PyObject* array) {
     return {};
 }
 
+bool is_array(PyObject* object) noexcept { return PyArray_Check(object) != 0; }
+unsigned abi_version() noexcept { return NPY_ABI_VERSION; }
+unsigned api_target() noexcept { return NPY_FEATURE_VERSION; }
+
 const void* data_of(PyObject* array) noexcept {
     return PyArray_DATA(reinterpret_cast<PyArrayObject*>(array));
 }

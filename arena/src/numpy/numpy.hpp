@@ -74,6 +74,10 @@ void forget_retired();
 // Name of the handler that allocated the array's data, following `.base`;
 // empty if no array in the chain has one. `array` must be an ndarray.
 std::string handler_name(PyObject* array);
+bool is_array(PyObject* object) noexcept;
+// Version numbers of the NumPy that this was compiled for.
+unsigned abi_version() noexcept;
+unsigned api_target() noexcept;
 // Address of the array's first byte. `array` must be an ndarray.
 const void* data_of(PyObject* array) noexcept;
 // A new int64 array of shape (rows, columns); null with an exception set.

@@ -218,7 +218,12 @@ result<void> opener::attach_or_format(segment& seg, const segment_options& optio
     }
     const bool anonymous = seg.solo_ && (seg.backing_ == backing::shared_memory ||
                                          seg.backing_ == backing::private_memory);
-    bool zero = is_zero(seg.base_, std::min(zero_probe, seg.mapped_size_));
+    // The bytes before and after what can be used are looked at, never written.
+    const auto* all = static_cast<const std::byte*>(options.buffer);
+    const std::byte* end = seg.base_ + seg.mapped_size_;
+    bool zero = is_zero(all, static_cast<std::uint64_t>(seg.base_ - all)) &&
+                is_zero(end, static_cast<std::uint64_t>(all + options.buffer_size - end)) &&
+                is_zero(seg.base_, std::min(zero_probe, seg.mapped_size_));
     if (zero) {
         zero = seg.backing_ == backing::file
                    ? data_is_zero(seg.fd_.get(), seg.file_base_, seg.base_, seg.mapped_size_)

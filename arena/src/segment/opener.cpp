@@ -32,12 +32,11 @@ std::array<std::uint8_t, 16> new_uuid() noexcept {
 }
 
 result<void> check_options(const segment_options& o) {
-    if (o.alignment != 0 &&
-        (!base::is_power_of_two(o.alignment) || o.alignment > max_alignment)) {
-        return error{errc::invalid, 0,
-                     "alignment must be a power of two up to 2 MiB, not " +
-                         std::to_string(o.alignment),
-                     o.path};
+    if (o.alignment != 0 && (!base::is_power_of_two(o.alignment) || o.alignment > max_alignment)) {
+        return error{
+            errc::invalid, 0,
+            "alignment must be a power of two up to 2 MiB, not " + std::to_string(o.alignment),
+            o.path};
     }
     if (o.capacity > max_capacity) {
         return error{errc::invalid, 0,
@@ -85,8 +84,8 @@ result<void> opener::format_file(segment& seg, const segment_options& options) {
 
 result<void> opener::map_new(segment& seg, const std::string& shown) {
     const std::uint64_t reserve = std::max(seg.requested_capacity_, default_reserve);
-    auto mapped = platform::mapped_region::map_file(seg.fd_.get(), reserve,
-                                                    seg.requested_capacity_, seg.writable_, shown);
+    auto mapped = platform::mapped_region::map_file(seg.fd_.get(), reserve, seg.requested_capacity_,
+                                                    seg.writable_, shown);
     if (!mapped) {
         return mapped.err();
     }
@@ -241,8 +240,7 @@ result<std::unique_ptr<segment>> opener::open_existing(const segment_options& op
     seg->id_ = *id;
     const auto got = ::pread(seg->fd_.get(), &seg->header_, sizeof seg->header_, 0);
     if (got != static_cast<ssize_t>(sizeof seg->header_)) {
-        return error{errc::format, 0,
-                     "not an arena: the file is shorter than one page", path};
+        return error{errc::format, 0, "not an arena: the file is shorter than one page", path};
     }
     if (auto ok = check_header(seg->header_, writable, seg->geo_, path); !ok) {
         return ok.err();
@@ -299,11 +297,15 @@ result<void> opener::join(segment& seg, bool writable) {
                          seg.path_};
         }
         seg.requested_capacity_ = c.capacity;
-    } else if (const auto* root =
-                   reinterpret_cast<const root_page*>(seg.base_ + seg.header_.root_offset[0]);
-               root->magic == root_magic) {
-        seg.requested_capacity_ = std::clamp(base::align_up(root->capacity, format_page),
-                                             seg.geo_.min_capacity(), seg.mapped_size_);
+    } else {
+        // The rest of the old state is void, but a ceiling is only a number.
+        const auto* root =
+            reinterpret_cast<const root_page*>(seg.base_ + seg.header_.root_offset[0]);
+        const std::uint64_t last = root->magic == root_magic ? root->capacity : c.capacity;
+        const bool possible = last >= seg.geo_.min_capacity() && last <= max_capacity;
+        seg.requested_capacity_ = std::clamp(
+            base::align_down(possible ? last : default_capacity(seg.fd_.get()), format_page),
+            base::align_up(seg.geo_.min_capacity(), format_page), seg.mapped_size_);
     }
     return writable ? take_slot(seg) : result<void>{};
 }

@@ -296,6 +296,7 @@ result<void> check_control(const segment& seg, std::uint64_t file_bytes) {
         return bad("the file is shorter than its committed part (it was truncated)");
     }
     if (c.chunk_count == 0 || c.chunk_count > max_chunks ||
+        c.chunk_count * seg.geo().chunk_bytes() > c.watermark ||
         c.record_bump > std::uint64_t{c.chunk_count} << seg.geo().chunk_shift) {
         return bad("impossible number of records");
     }
