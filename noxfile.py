@@ -162,6 +162,54 @@ def _sources(*suffixes: str) -> list[str]:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Replay and handler benchmarks; `nox -s bench -- short` tries them out in seconds."""
+    short = "short" in session.posargs
+    need_compiler(session)
+    if os.geteuid() == 0:  # else what is missing is left out, and the table says so
+        apt_install(session, "libmimalloc2.0", "libjemalloc2")
+    session.install(*BUILD_REQUIREMENTS)
+    build = "build/bench"
+    session.run(
+        *("cmake", "-S", ".", "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"),
+        *("-DNDARENA_BUILD_BENCHMARKS=ON", f"-DPython_EXECUTABLE={session.bin}/python"),
+        external=True,
+    )
+    session.run("cmake", "--build", build, external=True)
+    few = ("--rounds", "1", "--records", "20000") if short else ("--per-trace",)
+    replay = ("--binary", f"{build}/tests/bench/ndarena_replay", "--json", f"{build}/replay.json")
+    session.run("python", "tests/bench/replay.py", *replay, *few)
+    session.run(
+        *("python", "tests/bench/handler.py", "--json", f"{build}/handler.json"),
+        *(("--quick",) if short else ()),
+        env={"PYTHONPATH": f"{build}/python"},
+    )
+
+
+@nox.session
+def foreign(session: nox.Session) -> None:
+    """NumPy's own tests with every array in an arena; `-- short` leaves out the long file."""
+    short = "short" in session.posargs
+    need_compiler(session)
+    # NumPy's tests of memory policies build an extension with meson.
+    session.install(".", *EXTRAS["test"], "meson", "ninja")
+    # Nothing is deselected. What skips is NumPy's choice: no French locale, gh-23975.
+    suites = ["numpy._core.tests.test_mem_policy"]
+    if not short:
+        suites.append("numpy._core.tests.test_multiarray")
+    folder = session.create_tmp()
+    with session.chdir(folder):  # our own settings are not NumPy's
+        for options in ([], ["--ndarena-min-size", "4KiB"]):
+            session.run(
+                *("pytest", "-q", "-rfEs", "-c", os.devnull, "--rootdir", ".", "--ndarena"),
+                *("-p", "no:cacheprovider", *options, "--pyargs", *suites),
+            )
+    if not short:
+        traces = "tests/python/test_replay.py"
+        session.run("pytest", "-q", traces, env={"NDARENA_TEST_TRACES": "whole"})
+
+
+@nox.session
 def stubs(session: nox.Session) -> None:
     """The checked-in stub of the extension against the extension."""
     session.install(*dev("mypy"), ".")

@@ -73,7 +73,10 @@ py::object blocks_of(const py_arena& self) {
 std::uint64_t offset_of(const py_arena& self, const py::object& array) {
     const void* p = address_of(array);
     if (!self.heap().contains(p)) {
-        raise({errc::invalid, 0, "the array is not in this arena; ndarena.arena_of tells in which it is", {}});
+        raise({errc::invalid,
+               0,
+               "the array is not in this arena; ndarena.arena_of tells in which it is",
+               {}});
     }
     return static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - self.heap().base());
 }
@@ -111,18 +114,20 @@ void register_arena(py::module_& m) {
                                    const auto held = self.lease_if_alive();
                                    return held ? held->heap().allocated_bytes() : 0;
                                })
-        .def_property_readonly("allocations",
-                               [](const py_arena& self) {
-                                   const auto held = self.lease_if_alive();
-                                   return held ? __atomic_load_n(&held->heap().seg().control().serial, __ATOMIC_RELAXED) : 0;
-                               })
-        .def_property_readonly("base_address",
-                               [](const py_arena& self) {
-                                   const auto held = self.lease_if_alive();
-                                   return held
-                                              ? reinterpret_cast<std::uintptr_t>(held->heap().base())
-                                              : 0;
-                               })
+        .def_property_readonly(
+            "allocations",
+            [](const py_arena& self) {
+                const auto held = self.lease_if_alive();
+                return held
+                           ? __atomic_load_n(&held->heap().seg().control().serial, __ATOMIC_RELAXED)
+                           : 0;
+            })
+        .def_property_readonly(
+            "base_address",
+            [](const py_arena& self) {
+                const auto held = self.lease_if_alive();
+                return held ? reinterpret_cast<std::uintptr_t>(held->heap().base()) : 0;
+            })
         .def(
             "close", [](py_arena& self, bool) { self.close(); }, py::arg("flush") = true)
         .def("unlink",
@@ -153,8 +158,7 @@ void register_arena(py::module_& m) {
             py::arg("array"))
         .def("offset_of", &offset_of, py::arg("array"))
         .def("blocks", &blocks_of)
-        .def("last_error",
-             [](const py_arena& self) { return text_or_none(self.heap().refusal()); })
+        .def("last_error", [](const py_arena& self) { return text_or_none(self.heap().refusal()); })
         .def("make_handler", &make_handler, py::arg("min_size"), py::arg("fallback"))
         .def(
             "set_purge",

@@ -92,7 +92,7 @@ def main() -> int:
         for name, took in small(arena, arguments.quick).items():
             print(f"  {name:25} {took:8.3f}")
             results.append({"what": "np.empty(100)", "case": name, "us": took})
-        print("| size | use | warm µs | default µs | handler µs | × warm | × default |")
+        print("| size | use | warm µs | default µs | handler µs | x warm | x default |")
         print("|--:|---|--:|--:|--:|--:|--:|")
         for size in sizes:
             for touch in ("touched", "filled"):

@@ -98,8 +98,8 @@ def print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
     boost = rows.get("boost", {})
     print(f"\n### {title}\n")
     print(
-        "| allocator | median ns | × glibc | p99.9 ns | warm ns/op | × glibc | cold ns/op "
-        "| faults cold / warm | footprint | × best fit |"
+        "| allocator | median ns | x glibc | p99.9 ns | warm ns/op | x glibc | cold ns/op "
+        "| faults cold / warm | footprint | x best fit |"
     )
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for allocator, v in rows.items():
@@ -122,9 +122,7 @@ def ratio(values: dict[str, float], base: dict[str, float], measure: str) -> str
 def mean_table(table: dict, min_size: int) -> dict[str, dict[str, float]]:
     columns = [rows for (size, _), rows in table.items() if size == min_size]
     names = [a for a in columns[0] if all(a in c for c in columns)]
-    return {
-        a: {m: mean_of([c[a][m] for c in columns]) for m in columns[0][a]} for a in names
-    }
+    return {a: {m: mean_of([c[a][m] for c in columns]) for m in columns[0][a]} for a in names}
 
 
 def parse() -> argparse.Namespace:

@@ -4,7 +4,7 @@
 #include <ndarena/arena.hpp>
 
 int main() {
-    auto arena = ndarena::arena::scratch({});
+    auto arena = ndarena::arena::scratch("/tmp");
     if (!arena) {
         std::fprintf(stderr, "%s\n", arena.err().message.c_str());
         return 1;

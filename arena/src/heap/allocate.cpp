@@ -2,6 +2,7 @@
 #include "heap/heap.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 namespace ndarena::heap {
@@ -145,7 +146,8 @@ std::uint64_t heap::find_place(const request& wanted, found& f) noexcept {
             return f.place.dirty;
         }
         if (f.ok) {
-            if (complete_holes(f)) {
+            const int rc = complete_holes(f);
+            if (rc == 0) {
                 platform::lock_guard guard(mutex_);
                 if (map_.reserve()) {
                     map_.insert({f.offset, nbytes, f.serial, f.place.record, 1});
@@ -156,7 +158,7 @@ std::uint64_t heap::find_place(const request& wanted, found& f) noexcept {
             f.ok = false;
             if (attempt > 0) {
                 note_refused();
-                refuse(refusal_cause::disk, nbytes);
+                refuse(refusal_cause::disk, nbytes, rc);
                 return 0;
             }
             (void)trim();
@@ -177,24 +179,24 @@ std::uint64_t heap::find_place(const request& wanted, found& f) noexcept {
 
 // Commits a block that lies over punched pages, outside all locks: it is held
 // by this process already, so it is reaped if we die here.
-bool heap::complete_holes(const found& f) noexcept {
+int heap::complete_holes(const found& f) noexcept {
     if (!seg_->descriptor_intact()) {
         poison("the arena's file descriptor was closed by other code in this process");
-        return false;
+        return EBADF;
     }
-    if (seg_->commit_range(f.place.offset, f.place.size) != 0) {
-        return false;
+    if (const int rc = seg_->commit_range(f.place.offset, f.place.size); rc != 0) {
+        return rc;
     }
     platform::lock_guard guard(mutex_);
     if (!lock_shared()) {
-        return false;
+        return EAGAIN;
     }
     tlsf::block_record& r = table_.at(f.place.record, tlsf::block_state::allocated);
     table_.undo().note(&r.flags);
     r.flags = static_cast<std::uint8_t>(r.flags & ~tlsf::holes);
     const bool ok = settle();
     unlock_shared();
-    return ok;
+    return ok ? 0 : EIO;
 }
 
 // Gives a block back whose pages could not be committed.
@@ -376,7 +378,8 @@ heap::resize_outcome heap::resize_in_place(map_entry* wanted, std::uint64_t nbyt
     if (!grown.has_holes) {
         return resize_outcome::done;
     }
-    if (seg_->commit_range(grown.offset + old_size, grown.size - old_size) == 0) {
+    const int rc = seg_->commit_range(grown.offset + old_size, grown.size - old_size);
+    if (rc == 0) {
         return resize_outcome::done;
     }
     // The new part has no room on the disk: shrink back to what was.
@@ -394,7 +397,7 @@ heap::resize_outcome heap::resize_in_place(map_entry* wanted, std::uint64_t nbyt
         unlock_shared();
         map_.resized(entry, wanted->nbytes);
     }
-    refuse(refusal_cause::disk, nbytes);
+    refuse(refusal_cause::disk, nbytes, rc);
     return resize_outcome::refused;
 }
 

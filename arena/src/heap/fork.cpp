@@ -180,12 +180,11 @@ void heap::privatise_in_child() noexcept {
         seg_->slot_at(0).pid = platform::process_id();
         return;
     }
-    if (child_slot_.slot == segment::nil) {
-        poison("no process slot could be claimed for this fork child");
-        return;
+    const bool has_slot = child_slot_.slot != segment::nil;
+    if (has_slot) {
+        seg_->adopt_slot(std::move(child_slot_));
+        child_slot_ = {};
     }
-    seg_->adopt_slot(std::move(child_slot_));
-    child_slot_ = {};
     if (seg_->kind() == segment_kind::scratch) {
         for (const auto& range : fork_ranges_) {
             if (platform::make_private(seg_->base() + range.offset, range.size, seg_->fd(),
@@ -200,6 +199,10 @@ void heap::privatise_in_child() noexcept {
                 static_cast<heap*>(self)->share_page(offset, size);
             },
             this);
+    }
+    if (!has_slot) {
+        poison("no process slot could be claimed for this fork child");
+        return;
     }
     seg_->prepare_spare();
 }

@@ -82,6 +82,9 @@ result<void> heap::start() {
         (void)reap_row(seg_->slot());
     }
     own.state.store(1, std::memory_order_release);
+    if (auto ok = seg_->publish(); !ok) {
+        return ok;
+    }
     seg_->finish_opening();
     seg_->prepare_spare();
     if (poisoned_.load(std::memory_order_relaxed)) {
@@ -115,13 +118,22 @@ void heap::format_volatile() noexcept {
         // Alone in the file: cutting it gives the space back and makes it zero.
         unclean = !platform::set_file_size(seg_->fd(), first, seg_->path());
     }
-    std::fill_n(seg_->base() + seg_->geo().control_offset(),
-                seg_->geo().data_offset() - seg_->geo().control_offset(), std::byte{0});
+    // Everything but the slots: ours is claimed already, and incarnations of
+    // the others must go on counting.
+    const segment::geometry& geo = seg_->geo();
+    std::fill_n(seg_->base() + geo.control_offset(), geo.slots_offset() - geo.control_offset(),
+                std::byte{0});
+    std::fill_n(seg_->base() + geo.transit_offset(), geo.data_offset() - geo.transit_offset(),
+                std::byte{0});
+    for (std::uint32_t slot = 0; slot < geo.slot_count; ++slot) {
+        seg_->slot_at(slot).state.store(0, std::memory_order_relaxed);
+    }
     c.capacity = seg_->initial_capacity();
     c.session = platform::random_u64();
     c.unclean = unclean ? 1 : 0;
     tlsf_.format();
     write_witness();
+    seg_->write_root(c.capacity, c.watermark);
     base::order_stores();
     c.initialized = 1;
 }
@@ -133,7 +145,15 @@ result<void> heap::recover() {
     c.flush_lock.store(0, std::memory_order_relaxed);
     c.directory_lock.store(0, std::memory_order_relaxed);
     c.heap_lock.store(0, std::memory_order_relaxed);
-    table_.undo().roll_back();
+    table_.roll_back();
+    auto bytes = seg_->file_bytes();
+    if (!bytes) {
+        return bytes.err();
+    }
+    // What was played back may be damage too: judge it before acting on it.
+    if (auto ok = segment::check_control(*seg_, *bytes); !ok) {
+        return ok;
+    }
     if (seg_->pages() == segment::backing::file && seg_->kind() != segment_kind::buffer) {
         seg_->undo_extend(c.watermark);
     }
@@ -151,12 +171,21 @@ result<void> heap::recover() {
 // A former owner of this slot may have died holding a lock.
 void heap::take_over_own_locks() noexcept {
     if (lock_.take_over_own(seg_->slot(), seg_->owner_word())) {
-        table_.undo().roll_back();
-        lock_.unlock();
+        recover_operation();
+        unlock_shared();
     }
     if (commit_lock_.take_over_own(seg_->slot(), seg_->owner_word())) {
         seg_->undo_extend(seg_->control().watermark);
         commit_lock_.unlock();
+    }
+}
+
+// Undoes what the former holder of the lock died in.
+void heap::recover_operation() noexcept {
+    table_.roll_back();
+    const auto bytes = seg_->file_bytes();
+    if (!bytes || !segment::check_control(*seg_, *bytes)) {
+        poison("the undo log of a dead process was damaged");
     }
 }
 
@@ -170,7 +199,7 @@ bool heap::lock_shared(unsigned timeout_ms) noexcept {
     __atomic_store_n(&c.generation, c.generation | 1U, __ATOMIC_RELAXED);
     base::order_stores();
     if (outcome == segment::lock_outcome::inherited || !table_.undo().is_empty()) {
-        table_.undo().roll_back();
+        recover_operation();
     }
     return true;
 }
@@ -183,7 +212,7 @@ void heap::unlock_shared() noexcept {
 
 bool heap::settle() noexcept {
     if (table_.is_corrupt()) {
-        table_.undo().roll_back();
+        table_.roll_back();
         table_.clear_corrupt();
         poison("an operation met a record that contradicts the others");
         return false;
@@ -234,7 +263,9 @@ result<void> heap::grow(std::uint64_t capacity) {
                        seg_->path()};
         } else {
             table_.undo().set(c.capacity, capacity);
-            (void)settle();
+            if (settle()) {
+                seg_->write_root(c.capacity, c.watermark);
+            }
         }
     }
     unlock_shared();

@@ -128,6 +128,7 @@ private:
     void format_volatile() noexcept;
     result<void> recover();
     void write_witness() noexcept;
+    void recover_operation() noexcept;
 
     // the slot lock; both return with the undo log empty
     bool lock_shared(unsigned timeout_ms = segment::slot_lock::default_timeout_ms) noexcept;
@@ -139,7 +140,7 @@ private:
     // allocation
     bool room_for_record() noexcept;
     found try_allocate(const request& wanted, std::uint64_t now) noexcept;
-    bool complete_holes(const found& f) noexcept;
+    int complete_holes(const found& f) noexcept;  // 0 or errno
     void abandon(const found& f) noexcept;
     std::uint64_t find_place(const request& wanted, found& f) noexcept;
     void release_record(std::uint32_t record, std::uint64_t payload_offset,

@@ -86,12 +86,7 @@ std::shared_ptr<heap> registry::find_same(const segment_options& options, error&
     }
     const auto* first = static_cast<const std::byte*>(options.buffer);
     const auto* last = first + options.buffer_size;
-    platform::lock_guard guard(mutex_);
-    for (const entry& e : entries_) {
-        auto candidate = e.weak.lock();
-        if (!candidate) {
-            continue;
-        }
+    for (auto& candidate : everyone()) {
         const segment::segment& seg = candidate->seg();
         if (options.kind == segment_kind::buffer) {
             if (first < seg.base() + seg.mapped_size() && seg.base() < last) {
@@ -115,14 +110,25 @@ std::shared_ptr<heap> registry::find_same(const segment_options& options, error&
 }
 
 std::shared_ptr<heap> registry::find(const void* address) noexcept {
-    platform::lock_guard guard(mutex_);
-    for (const entry& e : entries_) {
-        // The raw pointer is good while it is registered: see forget.
-        if (auto candidate = e.weak.lock(); candidate && candidate->contains(address)) {
+    for (auto& candidate : everyone()) {
+        if (candidate->contains(address)) {
             return candidate;
         }
     }
     return nullptr;
+}
+
+// All heaps, to be let go of outside the lock: the last one to do so runs the
+// destructor, which takes it.
+std::vector<std::shared_ptr<heap>> registry::everyone() noexcept {
+    std::vector<std::shared_ptr<heap>> heaps;
+    platform::lock_guard guard(mutex_);
+    for (const entry& e : entries_) {
+        if (auto h = e.weak.lock()) {
+            heaps.push_back(std::move(h));
+        }
+    }
+    return heaps;
 }
 
 void registry::forget(const heap* h) noexcept {
@@ -137,14 +143,7 @@ void registry::forget(const heap* h) noexcept {
 void registry::before_fork() noexcept NDARENA_NO_ANALYSIS {
     registry& all = instance();
     all.opening_.lock();
-    {
-        platform::lock_guard guard(all.mutex_);
-        for (const entry& e : all.entries_) {
-            if (auto h = e.weak.lock()) {
-                all.forking_.push_back(std::move(h));
-            }
-        }
-    }
+    all.forking_ = all.everyone();
     for (const auto& h : all.forking_) {
         h->before_fork();
     }

@@ -24,6 +24,7 @@ private:
         std::weak_ptr<heap> weak;
     };
     registry();
+    std::vector<std::shared_ptr<heap>> everyone() noexcept;
     std::shared_ptr<heap> find_same(const segment_options& options, error& conflict);
     static void before_fork() noexcept;
     static void after_fork_in_parent() noexcept;

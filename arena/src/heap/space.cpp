@@ -169,9 +169,9 @@ bool heap::add_table(std::uint64_t bytes, bool is_chunk) noexcept {
             return false;
         }
     }
-    if (f.place.has_holes && !complete_holes(f)) {
+    if (const int rc = f.place.has_holes ? complete_holes(f) : 0; rc != 0) {
         abandon(f);
-        refuse(refusal_cause::disk, bytes);
+        refuse(refusal_cause::disk, bytes, rc);
         return false;
     }
     std::memset(seg_->base() + f.place.offset, 0, bytes);

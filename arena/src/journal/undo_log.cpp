@@ -12,7 +12,8 @@ void undo_log::commit() noexcept {
     base::order_stores();
 }
 
-void undo_log::roll_back() noexcept {
+void undo_log::roll_back(std::uint64_t first, std::uint64_t last) noexcept {
+    last = std::min(last, size_);
     // Idempotent up to the last store: a process that dies in here leaves the
     // whole log, and the next one plays it back again from the end.
     std::uint64_t n = std::min<std::uint64_t>(page_->count.load(std::memory_order_acquire),
@@ -20,7 +21,7 @@ void undo_log::roll_back() noexcept {
     while (n > 0) {
         --n;
         const segment::undo_entry entry = page_->entries[n];
-        if (base::range_within(entry.offset, sizeof(std::uint64_t), 0, size_) &&
+        if (base::range_within(entry.offset, sizeof(std::uint64_t), first, last) &&
             entry.offset % sizeof(std::uint64_t) == 0) {
             *word_at(entry.offset) = entry.value;
         }

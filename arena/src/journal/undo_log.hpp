@@ -53,7 +53,9 @@ public:
     }
 
     void commit() noexcept;
-    void roll_back() noexcept;
+    // Plays back entries whose words lie in [first, last); others are damage
+    // and are passed over.
+    void roll_back(std::uint64_t first = 0, std::uint64_t last = ~std::uint64_t{0}) noexcept;
     bool is_empty() const noexcept { return page_->count.load(std::memory_order_relaxed) == 0; }
 
     // Most entries any operation of this process has used.

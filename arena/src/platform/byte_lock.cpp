@@ -17,10 +17,8 @@ struct flock range_lock(short type, std::uint64_t offset, std::uint64_t size) no
     return lock;
 }
 
-}  // namespace
-
-lock_answer try_lock_byte(int fd, std::uint64_t offset) noexcept {
-    struct flock lock = range_lock(F_WRLCK, offset, 1);
+lock_answer try_lock(int fd, short type, std::uint64_t offset) noexcept {
+    struct flock lock = range_lock(type, offset, 1);
     while (::fcntl(fd, F_OFD_SETLK, &lock) != 0) {
         if (errno == EAGAIN || errno == EACCES) {
             return lock_answer::busy;
@@ -30,6 +28,16 @@ lock_answer try_lock_byte(int fd, std::uint64_t offset) noexcept {
         }
     }
     return lock_answer::taken;
+}
+
+}  // namespace
+
+lock_answer try_lock_byte(int fd, std::uint64_t offset) noexcept {
+    return try_lock(fd, F_WRLCK, offset);
+}
+
+lock_answer try_share_byte(int fd, std::uint64_t offset) noexcept {
+    return try_lock(fd, F_RDLCK, offset);
 }
 
 void unlock_byte(int fd, std::uint64_t offset) noexcept {

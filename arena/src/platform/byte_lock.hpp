@@ -11,6 +11,9 @@ enum class lock_answer : std::uint8_t { taken, busy, failed };
 
 // Tries to take the byte for writing (exclusive). Never waits.
 lock_answer try_lock_byte(int fd, std::uint64_t offset) noexcept;
+// The same for reading: shared with other readers. Works on a descriptor that
+// is open for reading only.
+lock_answer try_share_byte(int fd, std::uint64_t offset) noexcept;
 void unlock_byte(int fd, std::uint64_t offset) noexcept;
 
 // True if another open file description holds any byte of the range.

@@ -107,8 +107,8 @@ bool process_exists(std::uint32_t pid) noexcept {
     return ::kill(static_cast<pid_t>(pid), 0) == 0 || errno == EPERM;
 }
 
-bool instance_id::operator==(const instance_id& o) const noexcept {
-    return boot == o.boot && device == o.device && inode == o.inode &&
+bool instance_id::is_certainly(const instance_id& o) const noexcept {
+    return mount != 0 && boot == o.boot && device == o.device && inode == o.inode &&
            generation == o.generation && mount == o.mount;
 }
 

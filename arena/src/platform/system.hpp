@@ -37,7 +37,9 @@ struct instance_id {
     std::uint64_t inode = 0;
     std::uint64_t generation = 0;  // inode generation, 0 where there is none
     std::uint64_t mount = 0;       // unique mount id, 0 where there is none
-    bool operator==(const instance_id& o) const noexcept;
+    // All of it is known and the same. Plain mount ids are reused, so without a
+    // unique one (Linux before 6.8) nothing is certain.
+    bool is_certainly(const instance_id& o) const noexcept;
 };
 instance_id instance_of(int fd) noexcept;
 

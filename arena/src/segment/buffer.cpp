@@ -153,7 +153,7 @@ result<std::unique_ptr<segment>> opener::over_buffer(const segment_options& opti
     seg->mapped_size_ = std::min(usable, max_capacity);
     find_backing(*seg);
     if (!seg->solo_) {
-        if (auto ok = take_open_lock(*seg); !ok) {
+        if (auto ok = take_open_lock(*seg, true); !ok) {
             return ok.err();
         }
     }
@@ -205,7 +205,8 @@ result<void> opener::attach_or_format(segment& seg, const segment_options& optio
         seg.deserted_ =
             seg.solo_ || !platform::is_locked_by_other(seg.fd_.get(), lock_base + seg.file_base_,
                                                        seg.geo_.slot_count);
-        seg.reset_ = seg.deserted_ && (!(now == then) || c.initialized != 1);
+        const bool same = seg.solo_ || now.is_certainly(then);
+        seg.reset_ = seg.deserted_ && (!same || c.initialized != 1);
         seg.requested_capacity_ = seg.reset_ ? seg.mapped_size_ : c.capacity;
         if (seg.reset_) {
             return {};

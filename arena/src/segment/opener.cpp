@@ -97,11 +97,12 @@ result<void> opener::map_new(segment& seg, const std::string& shown) {
     return {};
 }
 
-result<void> opener::take_open_lock(segment& seg) {
+result<void> opener::take_open_lock(segment& seg, bool exclusive) {
     const std::uint64_t byte = lock_base + seg.file_base_ + open_lock_byte;
     const std::uint64_t deadline = platform::monotonic_milliseconds() + open_timeout_ms;
     for (;;) {
-        switch (platform::try_lock_byte(seg.fd_.get(), byte)) {
+        switch (exclusive ? platform::try_lock_byte(seg.fd_.get(), byte)
+                          : platform::try_share_byte(seg.fd_.get(), byte)) {
             case platform::lock_answer::taken:
                 seg.opening_ = true;
                 return {};
@@ -146,46 +147,40 @@ result<std::unique_ptr<segment>> opener::create_named(const segment_options& opt
     if (!file) {
         return file.err();
     }
-    const std::string temporary = file->temporary_name;
     std::unique_ptr<segment> seg(new segment);
     seg->kind_ = options.kind;
     seg->writable_ = true;
     seg->path_ = path;
     seg->name_ = options.kind == segment_kind::shared ? options.path : std::string{};
-    const auto build = [&]() -> result<void> {
-        auto copy = platform::reopen(file->fd.get(), true);
-        if (!copy) {
-            return copy.err();
-        }
-        seg->fd_ = std::move(*copy);
-        if (auto ok = platform::require_usable_filesystem(seg->fd_.get(), path); !ok) {
-            return ok;
-        }
-        auto id = platform::identify(seg->fd_.get(), path);
-        if (!id) {
-            return id.err();
-        }
-        seg->id_ = *id;
-        if (auto ok = format_file(*seg, options); !ok) {
-            return ok;
-        }
-        if (auto ok = take_open_lock(*seg); !ok) {
-            return ok;
-        }
-        return take_slot(*seg);
-    };
-    auto built = build();
-    if (built) {
-        // Visible only now: whole, and locked until recovery has finished.
-        built = platform::give_name(*file, path, options.mode == open_mode::create);
+    seg->unnamed_ = std::move(*file);
+    seg->replaces_ = options.mode == open_mode::create;
+    auto copy = platform::reopen(seg->unnamed_.fd.get(), true);
+    if (!copy) {
+        return copy.err();
     }
-    if (!built) {
-        if (!temporary.empty()) {
-            ::unlink(temporary.c_str());
-        }
-        return built.err();
+    seg->fd_ = std::move(*copy);
+    if (auto ok = prepare_new(*seg, options); !ok) {
+        return ok.err();
+    }
+    if (auto ok = take_open_lock(*seg, true); !ok) {
+        return ok.err();
+    }
+    if (auto ok = take_slot(*seg); !ok) {
+        return ok.err();
     }
     return seg;
+}
+
+result<void> opener::prepare_new(segment& seg, const segment_options& options) {
+    if (auto ok = platform::require_usable_filesystem(seg.fd_.get(), seg.path_); !ok) {
+        return ok;
+    }
+    auto id = platform::identify(seg.fd_.get(), seg.path_);
+    if (!id) {
+        return id.err();
+    }
+    seg.id_ = *id;
+    return format_file(seg, options);
 }
 
 result<std::unique_ptr<segment>> opener::create_scratch(const segment_options& options) {
@@ -201,15 +196,7 @@ result<std::unique_ptr<segment>> opener::create_scratch(const segment_options& o
     seg->writable_ = true;
     seg->path_ = options.path;
     seg->fd_ = std::move(file->fd);
-    if (auto ok = platform::require_usable_filesystem(seg->fd_.get(), options.path); !ok) {
-        return ok.err();
-    }
-    auto id = platform::identify(seg->fd_.get(), options.path);
-    if (!id) {
-        return id.err();
-    }
-    seg->id_ = *id;
-    if (auto ok = format_file(*seg, options); !ok) {
+    if (auto ok = prepare_new(*seg, options); !ok) {
         return ok.err();
     }
     if (auto ok = take_slot(*seg); !ok) {
@@ -269,10 +256,10 @@ result<void> opener::join(segment& seg, bool writable) {
                      "from a copy",
                      seg.path_};
     }
-    if (writable) {
-        if (auto ok = take_open_lock(seg); !ok) {
-            return ok;
-        }
+    // Readers share the lock for as long as they look; writers hold it until
+    // recovery has finished.
+    if (auto ok = take_open_lock(seg, writable); !ok) {
+        return ok;
     }
     seg.requested_capacity_ = *bytes;
     if (auto mapped = map_new(seg, seg.path_); !mapped) {
@@ -284,7 +271,7 @@ result<void> opener::join(segment& seg, bool writable) {
     const platform::instance_id now = platform::instance_of(seg.fd_.get());
     const platform::instance_id then{c.boot, c.device, c.inode, c.inode_generation, c.mount};
     seg.deserted_ = !alive;
-    seg.reset_ = !alive && (!(now == then) || c.initialized != 1);
+    seg.reset_ = !alive && (!now.is_certainly(then) || c.initialized != 1);
     if (!seg.reset_) {
         if (auto ok = check_control(seg, *bytes); !ok) {
             return ok;
@@ -299,15 +286,18 @@ result<void> opener::join(segment& seg, bool writable) {
         seg.requested_capacity_ = c.capacity;
     } else {
         // The rest of the old state is void, but a ceiling is only a number.
-        const auto* root =
-            reinterpret_cast<const root_page*>(seg.base_ + seg.header_.root_offset[0]);
-        const std::uint64_t last = root->magic == root_magic ? root->capacity : c.capacity;
-        const bool possible = last >= seg.geo_.min_capacity() && last <= max_capacity;
-        seg.requested_capacity_ = std::clamp(
-            base::align_down(possible ? last : default_capacity(seg.fd_.get()), format_page),
-            base::align_up(seg.geo_.min_capacity(), format_page), seg.mapped_size_);
+        const root_page* root = current_root(seg.base_, seg.header_);
+        const std::uint64_t last =
+            root != nullptr ? root->capacity : default_capacity(seg.fd_.get());
+        seg.requested_capacity_ =
+            std::clamp(base::align_down(last, format_page),
+                       base::align_up(seg.geo_.min_capacity(), format_page), seg.mapped_size_);
     }
-    return writable ? take_slot(seg) : result<void>{};
+    if (!writable) {
+        seg.finish_opening();
+        return {};
+    }
+    return take_slot(seg);
 }
 
 }  // namespace ndarena::segment

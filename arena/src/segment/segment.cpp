@@ -3,6 +3,7 @@
 #include "segment/opener.hpp"
 
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include <unistd.h>
@@ -50,9 +51,57 @@ result<std::unique_ptr<segment>> segment::open(const segment_options& options) {
 }
 
 segment::~segment() {
+    if (!unnamed_.temporary_name.empty()) {
+        ::unlink(unnamed_.temporary_name.c_str());
+    }
     if (opening_) {
         finish_opening();
     }
+}
+
+result<void> segment::publish() {
+    if (!unnamed_.fd) {
+        return {};
+    }
+    auto named = platform::give_name(unnamed_, path_, replaces_);
+    if (named) {
+        unnamed_.fd.reset();
+    }
+    return named;
+}
+
+result<std::uint64_t> segment::file_bytes() const {
+    if (backing_ != backing::file || kind_ == segment_kind::buffer) {
+        return mapped_size_;
+    }
+    return platform::file_size(fd_.get(), path_);
+}
+
+const root_page* current_root(const std::byte* base, const file_header& header) noexcept {
+    const root_page* best = nullptr;
+    for (const std::uint64_t offset : header.root_offset) {
+        const auto* root = reinterpret_cast<const root_page*>(base + offset);
+        if (root->magic == root_magic && root->uuid == header.uuid &&
+            root->crc == base::crc32c(root, offsetof(root_page, crc)) &&
+            (best == nullptr || root->sequence > best->sequence)) {
+            best = root;
+        }
+    }
+    return best;
+}
+
+void segment::write_root(std::uint64_t capacity, std::uint64_t watermark) noexcept {
+    const root_page* current = current_root(base_, header_);
+    root_page next{};
+    next.magic = root_magic;
+    next.uuid = header_.uuid;
+    next.sequence = current == nullptr ? 1 : current->sequence + 1;
+    next.directory = current == nullptr ? 0 : current->directory;
+    next.watermark = watermark;
+    next.capacity = capacity;
+    next.crc = base::crc32c(&next, offsetof(root_page, crc));
+    const bool second = current == reinterpret_cast<root_page*>(base_ + header_.root_offset[0]);
+    std::memcpy(base_ + header_.root_offset[second ? 1 : 0], &next, sizeof next);
 }
 
 void segment::finish_opening() noexcept {

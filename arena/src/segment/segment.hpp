@@ -55,6 +55,9 @@ public:
     segment(const segment&) = delete;
     segment& operator=(const segment&) = delete;
 
+    // A new segment gets its name only now: whole, and while the open lock is
+    // held. errc::exists if another was faster.
+    result<void> publish();
     void finish_opening() noexcept;
     // True: no live process was in it, so volatile state is ours to recover.
     bool was_deserted() const noexcept { return deserted_; }
@@ -118,6 +121,11 @@ public:
     int discard_range(std::uint64_t offset, std::uint64_t size) noexcept;
     bool can_discard() const noexcept { return backing_ != backing::opaque; }
 
+    // Writes the root page that is not the current one.
+    void write_root(std::uint64_t capacity, std::uint64_t watermark) noexcept;
+    // Bytes that the volatile state may lie in.
+    result<std::uint64_t> file_bytes() const;
+
     result<void> unlink() noexcept;
     void set_capacity_hint(std::uint64_t capacity) noexcept { requested_capacity_ = capacity; }
     std::uint64_t initial_capacity() const noexcept { return requested_capacity_; }
@@ -140,6 +148,8 @@ private:
     std::string name_;
     platform::unique_fd fd_;
     platform::unique_fd spare_;
+    platform::nameless_file unnamed_;  // a new segment before `publish`
+    bool replaces_ = false;
     platform::file_id id_;
     platform::mapped_region owned_;  // empty for buffers
     std::byte* base_ = nullptr;
@@ -151,6 +161,9 @@ private:
     std::uint32_t slot_ = 0;
     std::uint32_t owner_word_ = 0;
 };
+
+// The valid root page with the higher sequence; null if there is none.
+const root_page* current_root(const std::byte* base, const file_header& header) noexcept;
 
 // Sanity of the volatile state's numbers that everything else relies on.
 result<void> check_control(const segment& seg, std::uint64_t file_bytes);

@@ -82,6 +82,12 @@ public:
     bool missing_radix_page() const noexcept;
     void add_radix_page(std::uint64_t offset) noexcept;
 
+    // Undoes the operation under way, or one that a dead process left. Only
+    // volatile metadata is ever noted: what lies before it is not written.
+    void roll_back() noexcept {
+        undo_.roll_back(geo_.control_offset(), control_->watermark);
+    }
+
     bool is_corrupt() const noexcept { return corrupt_; }
     void clear_corrupt() noexcept { corrupt_ = false; }
     block_record& trap() noexcept {

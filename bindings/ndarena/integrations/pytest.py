@@ -12,14 +12,15 @@ session fail. Child processes that the tests start are not covered.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import pytest
+import pytest
 
-    import ndarena
+import ndarena
+from ndarena import _handlers
+from ndarena._sizes import format_size
 
-__all__: list[str] = []
+__all__ = ["pytest_addoption", "pytest_configure"]
 
 _NAME = "ndarena-session"
 
@@ -67,8 +68,6 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if not config.getoption("--ndarena") or config.pluginmanager.has_plugin(_NAME):
         return
-    import pytest
-
     try:
         session = _Session(
             config.getoption("--ndarena-capacity"), config.getoption("--ndarena-min-size")
@@ -82,10 +81,7 @@ class _Session:
     """The arena of one test session."""
 
     def __init__(self, capacity: str, min_size: str) -> None:
-        # Late: with the plugin merely registered, neither ndarena nor NumPy is imported.
-        import ndarena
-
-        self._arena: ndarena.Arena = ndarena.scratch(capacity=capacity)
+        self._arena = ndarena.scratch(capacity=capacity)
         self._made = 0
         self._peak = 0
         self._findings: list[str] | None = None
@@ -97,8 +93,6 @@ class _Session:
 
     def finish(self) -> list[str]:
         """Examine the arena and go back to NumPy's own allocator."""
-        from ndarena import _handlers
-
         if self._findings is not None:
             return self._findings
         findings = list(self._arena.check())
@@ -113,8 +107,6 @@ class _Session:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Turn findings into a failure, whatever the tests said."""
-        import pytest
-
         if self.finish() and session.exitstatus in (
             pytest.ExitCode.OK,
             pytest.ExitCode.NO_TESTS_COLLECTED,
@@ -123,13 +115,11 @@ class _Session:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say what the arena has seen."""
-        from ndarena._sizes import format_size
-
         findings = self.finish()
         write = terminalreporter.write_line
         write(
             f"ndarena: {self._made} arrays made, at most {format_size(self._peak)} at once, "
-            f"{len(findings)} findings",
+            f"{len(findings)} finding{'' if len(findings) == 1 else 's'}",
             red=bool(findings),
         )
         for finding in findings:

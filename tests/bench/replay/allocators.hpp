@@ -79,8 +79,8 @@ public:
         const std::string p = prefix;
         malloc_ = reinterpret_cast<malloc_type>(::dlsym(handle, (p + "malloc").c_str()));
         free_ = reinterpret_cast<free_type>(::dlsym(handle, (p + "free").c_str()));
-        memalign_ = reinterpret_cast<memalign_type>(
-            ::dlsym(handle, (p + "posix_memalign").c_str()));
+        memalign_ =
+            reinterpret_cast<memalign_type>(::dlsym(handle, (p + "posix_memalign").c_str()));
         return malloc_ != nullptr && free_ != nullptr && memalign_ != nullptr
                    ? std::string()
                    : std::string("lacks malloc, free or posix_memalign");

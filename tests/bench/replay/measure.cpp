@@ -44,8 +44,8 @@ stopwatch::stopwatch() {
     const std::uint64_t ticks = now();
     while (clock_nanoseconds() - clock < 20000000U) {
     }
-    nanoseconds_per_tick_ = static_cast<double>(clock_nanoseconds() - clock) /
-                            static_cast<double>(now() - ticks);
+    nanoseconds_per_tick_ =
+        static_cast<double>(clock_nanoseconds() - clock) / static_cast<double>(now() - ticks);
 #endif
 }
 

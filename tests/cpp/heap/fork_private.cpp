@@ -273,14 +273,15 @@ TEST_P(ForkPrivate, AChildThatNobodyToldRefuses) {
     EXPECT_EQ(findings_of(*heap_), "");
 }
 
+std::string name_of(const ::testing::TestParamInfo<kind>& tested) {
+    const char* const names[] = {"scratch", "anonymous_shared", "anonymous_private"};
+    return names[static_cast<std::size_t>(tested.param)];
+}
+
 INSTANTIATE_TEST_SUITE_P(Of, ForkPrivate,
                          ::testing::Values(kind::scratch, kind::anonymous_shared,
                                            kind::anonymous_private),
-                         [](const auto& tested) {
-                             return std::array<std::string, 3>{
-                                 "scratch", "anonymous_shared",
-                                 "anonymous_private"}[static_cast<std::size_t>(tested.param)];
-                         });
+                         name_of);
 
 }  // namespace
 }  // namespace ndarena::heap

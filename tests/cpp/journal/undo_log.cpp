@@ -84,7 +84,7 @@ protected:
     bool rolls_back_to(const image& dead, const std::array<std::uint64_t, words>& expected) {
         dead.restore(memory_);
         undo_log next = memory_.log();
-        next.roll_back();
+        next.roll_back(0, sizeof memory_.data);
         return memory_.data == expected && memory_.page.count == 0;
     }
     memory memory_;
@@ -97,13 +97,13 @@ TEST_F(UndoLog, CommitKeepsRollBackRestores) {
     EXPECT_TRUE(log.is_empty());
     log.set(memory_.data[3], std::uint64_t{1});
     EXPECT_FALSE(log.is_empty());
-    log.roll_back();
+    log.roll_back(0, sizeof memory_.data);
     EXPECT_EQ(memory_.data, before);
     EXPECT_TRUE(log.is_empty());
     log.set(memory_.data[3], std::uint64_t{1});
     log.commit();
     EXPECT_TRUE(log.is_empty());
-    log.roll_back();
+    log.roll_back(0, sizeof memory_.data);
     EXPECT_EQ(memory_.data[3], 1U);
 }
 
@@ -168,7 +168,7 @@ TEST_F(UndoLog, NotesTheWordAroundAField) {
     pair->low = 2;
     EXPECT_EQ(memory_.page.count, 1U);
     EXPECT_EQ(memory_.page.entries[0].offset, 64U);
-    log.roll_back();
+    log.roll_back(0, sizeof memory_.data);
     EXPECT_EQ(pair->low, before.low);
     EXPECT_EQ(pair->high, before.high);
 }
@@ -191,8 +191,21 @@ TEST_F(UndoLog, ADamagedLogIsPlayedBackWithinBounds) {
     memory_.page.entries[6] = {~std::uint64_t{0} - 7, 7};    // wraps around
     memory_.page.entries[7] = {sizeof memory_.data - 4, 7};  // reaches out
     undo_log log = memory_.log();
-    log.roll_back();
+    log.roll_back(0, sizeof memory_.data);
     EXPECT_EQ(memory_.data, before);
+    EXPECT_TRUE(log.is_empty());
+}
+
+TEST_F(UndoLog, PassesOverWhatIsNotVolatileMetadata) {
+    undo_log log = memory_.log();
+    for (std::size_t i = 0; i < 10; ++i) {
+        log.set(memory_.data[i], std::uint64_t{i});
+    }
+    const auto before = memory_.data;
+    log.roll_back(4 * 8, 6 * 8);
+    for (std::size_t i = 0; i < 10; ++i) {
+        EXPECT_EQ(memory_.data[i] == before[i], i < 4 || i >= 6);
+    }
     EXPECT_TRUE(log.is_empty());
 }
 

@@ -282,7 +282,7 @@ TEST(Damage, LeadsToFindingsNotToCrashes) {
             w.forget();
         }
         found += w.check().empty() ? 0 : 1;
-        w.table().undo().roll_back();
+        w.table().roll_back();
         for (int i = 0; i < 40; ++i) {
             if (random() % 2 == 0) {
                 (void)w.heap().allocate(block_size_for(random() % 100000), granule, 5);
@@ -294,7 +294,7 @@ TEST(Damage, LeadsToFindingsNotToCrashes) {
                 }
             }
             if (w.table().is_corrupt()) {
-                w.table().undo().roll_back();
+                w.table().roll_back();
                 w.table().clear_corrupt();
             } else {
                 w.table().undo().commit();

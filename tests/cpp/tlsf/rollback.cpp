@@ -129,7 +129,7 @@ TEST_P(Rollback, RestoresTheStateBefore) {
             continue;
         }
         ASSERT_FALSE(world_.table().is_corrupt());
-        world_.table().undo().roll_back();
+        world_.table().roll_back();
         ASSERT_EQ(describe(world_), before);
         const auto findings = world_.check();
         ASSERT_TRUE(findings.empty()) << findings.front();
@@ -151,7 +151,7 @@ TEST(RollbackOfTables, AChunkIsThereOrNot) {
     const std::string before = describe(w);
     ASSERT_TRUE(w.table().add_chunk(p.offset));
     w.heap().make_metadata(p.record);
-    w.table().undo().roll_back();
+    w.table().roll_back();
     w.forget();
     EXPECT_EQ(describe(w), before);
     EXPECT_TRUE(w.check().empty());
