@@ -60,21 +60,34 @@ py_arena::py_arena(std::shared_ptr<numpy::lease> held)
 }
 
 void py_arena::close() {
-    if (!closed_->exchange(true, std::memory_order_acq_rel)) {
-        last_capacity_ = held_->heap().capacity();
-        held_.reset();
+    std::shared_ptr<numpy::lease> held;  // let go of outside the lock
+    {
+        platform::lock_guard guard(mutex_);
+        closed_->store(true, std::memory_order_release);
+        held.swap(held_);
+        if (held) {
+            last_capacity_ = held->heap().capacity();
+        }
+    }
+    if (held) {
+        held.reset();
         numpy::forget_retired();
+        numpy::release_waiting_buffers();
     }
 }
 
-const std::shared_ptr<numpy::lease>& py_arena::lease() const {
-    if (!held_) {
-        raise({errc::closed, 0, "the arena is closed; open it again to use it", {}});
+std::shared_ptr<numpy::lease> py_arena::lease() const {
+    {
+        platform::lock_guard guard(mutex_);
+        if (held_) {
+            return held_;
+        }
     }
-    return held_;
+    raise({errc::closed, 0, "the arena is closed; open it again to use it", {}});
 }
 
 std::uint64_t py_arena::capacity() const {
+    platform::lock_guard guard(mutex_);
     if (held_) {
         last_capacity_ = held_->heap().capacity();
     }
@@ -106,7 +119,8 @@ std::shared_ptr<py_arena> py_arena::find(const void* address) {
     for (auto it = known.rbegin(); held && it != known.rend(); ++it) {
         if ((*it)->is_closed()) {
             was_closed = was_closed || (*it)->uuid_ == hexadecimal(held->heap().seg().header().uuid);
-        } else if (&(*it)->heap() == &held->heap()) {
+        } else if (const auto other = (*it)->lease_if_alive();
+                   other && &other->heap() == &held->heap()) {
             return *it;
         }
     }

@@ -22,10 +22,9 @@ public:
     bool is_closed() const noexcept { return closed_->load(std::memory_order_relaxed); }
 
     // ClosedError after close().
-    const std::shared_ptr<numpy::lease>& lease() const;
+    std::shared_ptr<numpy::lease> lease() const;
     // After close(): still there while arrays keep it, else null.
     std::shared_ptr<numpy::lease> lease_if_alive() const noexcept { return remembered_.lock(); }
-    heap::heap& heap() const { return lease()->heap(); }
     const numpy::closed_flag& closed_flag() const noexcept { return closed_; }
 
     // Facts that stay known after close().
@@ -43,6 +42,7 @@ public:
     void enroll();
 
 private:
+    mutable platform::mutex mutex_;  // guards held_ and last_capacity_
     std::shared_ptr<numpy::lease> held_;
     std::weak_ptr<numpy::lease> remembered_;
     numpy::closed_flag closed_ = std::make_shared<std::atomic<bool>>(false);

@@ -72,13 +72,14 @@ py::object blocks_of(const py_arena& self) {
 
 std::uint64_t offset_of(const py_arena& self, const py::object& array) {
     const void* p = address_of(array);
-    if (!self.heap().contains(p)) {
+    const auto held = self.lease();
+    if (!held->heap().contains(p)) {
         raise({errc::invalid,
                0,
                "the array is not in this arena; ndarena.arena_of tells in which it is",
                {}});
     }
-    return static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - self.heap().base());
+    return static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - held->heap().base());
 }
 
 py::object make_handler(const py_arena& self, std::uint64_t min_size, bool fallback) {
@@ -153,17 +154,17 @@ void register_arena(py::module_& m) {
         .def(
             "owns",
             [](const py_arena& self, const py::object& array) {
-                return self.heap().contains(address_of(array));
+                return self.lease()->heap().contains(address_of(array));
             },
             py::arg("array"))
         .def("offset_of", &offset_of, py::arg("array"))
         .def("blocks", &blocks_of)
-        .def("last_error", [](const py_arena& self) { return text_or_none(self.heap().refusal()); })
+        .def("last_error", [](const py_arena& self) { return text_or_none(self.lease()->heap().refusal()); })
         .def("make_handler", &make_handler, py::arg("min_size"), py::arg("fallback"))
         .def(
             "set_purge",
             [](const py_arena& self, std::int64_t delay_ms, std::uint64_t budget) {
-                self.heap().set_purge(delay_ms, budget);
+                self.lease()->heap().set_purge(delay_ms, budget);
             },
             py::arg("delay_ms"), py::arg("budget"));
 }

@@ -34,20 +34,16 @@ heap::open_mode mode_from(const std::string& mode) {
     raise({errc::invalid, 0, "mode must be one of 'r', 'r+', 'w', 'w-', 'x', 'a'", {}});
 }
 
-std::shared_ptr<py_arena> open_with(const options& o, void* view = nullptr) {
-    std::unique_ptr<Py_buffer> buffer(static_cast<Py_buffer*>(view));
+std::shared_ptr<py_arena> open_with(const options& o) {
     auto opened = [&] {
         // Waits for other processes, reads and maps: let other threads run.
         const py::gil_scoped_release unlocked;
         return heap::heap::open(o);
     }();
     if (!opened) {
-        if (buffer) {
-            PyBuffer_Release(buffer.get());
-        }
         raise(opened.err());
     }
-    auto held = std::make_shared<numpy::lease>(std::move(*opened), buffer.release());
+    auto held = std::make_shared<numpy::lease>(std::move(*opened));
     numpy::lease::enroll(held);
     auto arena = std::make_shared<py_arena>(std::move(held));
     arena->enroll();
@@ -60,7 +56,30 @@ std::string path_bytes(const py::str& path) {
     if (!encoded) {
         throw py::error_already_set();
     }
-    return encoded;
+    std::string bytes = encoded;
+    if (bytes.find('\0') != std::string::npos) {
+        raise({errc::invalid, 0, "a path cannot contain a null character", {}});
+    }
+    return bytes;
+}
+
+// Whether the exporter is a plain mmap.mmap: other anonymous shared pages may be
+// known to a device, which must not lose them.
+bool is_plain_mmap(py::object exporter) {
+    const auto mmap_type = py::module_::import("mmap").attr("mmap");
+    for (int depth = 0; depth < 16 && !exporter.is_none(); ++depth) {
+        if (py::isinstance(exporter, mmap_type)) {
+            return true;
+        }
+        if (py::hasattr(exporter, "obj")) {  // memoryview
+            exporter = exporter.attr("obj");
+        } else if (py::hasattr(exporter, "base")) {  // ndarray, memmap
+            exporter = exporter.attr("base");
+        } else {
+            break;
+        }
+    }
+    return false;
 }
 
 std::shared_ptr<py_arena> open_buffer(const py::object& source, std::uint64_t alignment,
@@ -76,7 +95,9 @@ std::shared_ptr<py_arena> open_buffer(const py::object& source, std::uint64_t al
     o.buffer_size = static_cast<std::uint64_t>(view->len);
     o.alignment = alignment;
     o.format_buffer = format;
-    return open_with(o, view.release());
+    o.plain_memory = is_plain_mmap(source);
+    o.keep_alive = numpy::hold_buffer(view.release());
+    return open_with(o);
 }
 
 }  // namespace

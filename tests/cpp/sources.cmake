@@ -22,18 +22,24 @@ set(NDARENA_JOURNAL_TESTS
     journal/undo_log.cpp)
 set(NDARENA_TLSF_TESTS
     tlsf/check_finds.cpp
+    tlsf/death_sweep.cpp
     tlsf/model.cpp
     tlsf/placement.cpp
     tlsf/rollback.cpp
     tlsf/size_class.cpp)
 set(NDARENA_HEAP_TESTS
+    heap/arena.cpp
     heap/contents.cpp
+    heap/damage.cpp
     heap/fork_private.cpp
     heap/fork_shared.cpp
     heap/full_disk.cpp
+    heap/kill_sweep.cpp
+    heap/memory_resource.cpp
     heap/pointer_map.cpp
     heap/processes.cpp
     heap/registry.cpp
+    heap/scale.cpp
     heap/space.cpp
     heap/threads.cpp)
 set(NDARENA_DIRECTORY_TESTS)

@@ -64,13 +64,13 @@ void heap::note_allocation(found& f, const request& wanted) noexcept {
     f.serial = r.serial;
 }
 
-heap::found heap::try_allocate(const request& wanted, std::uint64_t now) noexcept {
+heap::found heap::try_allocate(const request& wanted, std::uint64_t now, bool thorough) noexcept {
     found f;
     if (!room_for_record()) {
         f.need_records = true;
         return f;
     }
-    f.place = tlsf_.allocate(wanted.size, wanted.alignment, now);
+    f.place = tlsf_.allocate(wanted.size, wanted.alignment, now, thorough);
     if (f.place.record == tlsf::nil) {
         (void)settle();
         return f;
@@ -98,8 +98,10 @@ void* heap::allocate(std::uint64_t nbytes, std::uint64_t alignment, bool zero) n
         (alignment != 0 && !base::is_power_of_two(alignment))) {
         return refuse(refusal_cause::size, nbytes);
     }
+    const std::uint64_t asked = alignment;
     alignment = std::max({alignment, seg_->header().alignment, segment::granule});
-    request wanted{nbytes, tlsf::block_size_for(nbytes), alignment, alignment <= kibibyte};
+    request wanted{nbytes, tlsf::block_size_for(nbytes), alignment,
+                   static_cast<std::uint32_t>(asked), alignment <= kibibyte};
     if (wanted.size >= tlsf::page_block_threshold) {
         wanted.alignment = std::max(alignment, segment::format_page);
     }
@@ -120,6 +122,8 @@ void* heap::allocate(std::uint64_t nbytes, std::uint64_t alignment, bool zero) n
 // refusal is recorded.
 std::uint64_t heap::find_place(const request& wanted, found& f) noexcept {
     const std::uint64_t nbytes = wanted.nbytes;
+    bool thorough = false;        // the lists have been searched as far as it goes
+    bool disk_was_full = false;   // space has been given back once
     for (int attempt = 0; attempt < max_attempts; ++attempt) {
         const std::uint64_t now = platform::monotonic_milliseconds();
         bool due = false;
@@ -134,47 +138,68 @@ std::uint64_t heap::find_place(const request& wanted, found& f) noexcept {
                 return 0;
             }
             drain_deferred(now);
-            f = try_allocate(wanted, now);
+            f = try_allocate(wanted, now, thorough);
             due = purge_due(now);
             unlock_shared();
             if (f.ok && !f.place.has_holes) {
-                map_.insert({f.offset, nbytes, f.serial, f.place.record, 1});
+                enter(f, wanted);
             }
         }
         purge_if_due(due);
         if (f.ok && !f.place.has_holes) {
             return f.place.dirty;
         }
+        refusal_cause cause = refusal_cause::none;
+        int os_errno = 0;
         if (f.ok) {
-            const int rc = complete_holes(f);
-            if (rc == 0) {
+            os_errno = complete_holes(f);
+            if (os_errno == 0) {
                 platform::lock_guard guard(mutex_);
                 if (map_.reserve()) {
-                    map_.insert({f.offset, nbytes, f.serial, f.place.record, 1});
+                    enter(f, wanted);
                     return f.place.dirty;
                 }
+                cause = refusal_cause::memory;
             }
             abandon(f);
             f.ok = false;
-            if (attempt > 0) {
-                note_refused();
-                refuse(refusal_cause::disk, nbytes, rc);
+            if (cause == refusal_cause::none && !disk_was_full) {
+                disk_was_full = true;
+                (void)reap_dead();
+                (void)trim();
+                continue;
+            }
+            cause = cause == refusal_cause::none ? refusal_cause::disk : cause;
+        } else if (poisoned_.load(std::memory_order_relaxed)) {
+            cause = refusal_cause::poisoned;
+        } else if (f.need_records) {
+            if (!add_records()) {
                 return 0;
             }
-            (void)trim();
             continue;
+        } else {
+            cause = make_room(wanted, os_errno);
+            if (cause == refusal_cause::none) {
+                continue;
+            }
+            if (!thorough) {
+                thorough = true;
+                continue;
+            }
         }
-        if (poisoned_.load(std::memory_order_relaxed)) {
-            refuse(refusal_cause::poisoned, nbytes);
-            return 0;
+        if (cause == refusal_cause::capacity || cause == refusal_cause::disk) {
+            note_refused();
         }
-        if (f.need_records ? !add_records() : !make_room(wanted)) {
-            return 0;
-        }
+        refuse(cause, nbytes, os_errno);
+        return 0;
     }
     note_refused();
     refuse(refusal_cause::capacity, nbytes);
     return 0;
+}
+
+void heap::enter(const found& f, const request& wanted) noexcept {
+    map_.insert({f.offset, wanted.nbytes, f.serial, f.place.record, 1, wanted.asked_alignment});
 }
 
 // Commits a block that lies over punched pages, outside all locks: it is held
@@ -187,22 +212,30 @@ int heap::complete_holes(const found& f) noexcept {
     if (const int rc = seg_->commit_range(f.place.offset, f.place.size); rc != 0) {
         return rc;
     }
+    return clear_holes(f.place.record) ? 0 : EIO;
+}
+
+// The block's pages are committed now.
+bool heap::clear_holes(std::uint32_t record) noexcept {
     platform::lock_guard guard(mutex_);
     if (!lock_shared()) {
-        return EAGAIN;
+        return false;
     }
-    tlsf::block_record& r = table_.at(f.place.record, tlsf::block_state::allocated);
+    tlsf::block_record& r = table_.at(record, tlsf::block_state::allocated);
     table_.undo().note(&r.flags);
     r.flags = static_cast<std::uint8_t>(r.flags & ~tlsf::holes);
     const bool ok = settle();
     unlock_shared();
-    return ok ? 0 : EIO;
+    return ok;
 }
 
 // Gives a block back whose pages could not be committed.
 void heap::abandon(const found& f) noexcept {
     // A failed commit may have kept part of the space; all of it is dead.
-    const bool clean = seg_->discard_range(f.place.offset, f.place.size) == 0;
+    // Without a descriptor only whole pages can be given back: then it is not
+    // clean to its edges.
+    const bool clean = seg_->discard_range(f.place.offset, f.place.size) == 0 &&
+                       seg_->pages() == segment::backing::file;
     platform::lock_guard guard(mutex_);
     if (!lock_shared()) {
         return;  // the row keeps it until this process has gone
@@ -210,7 +243,7 @@ void heap::abandon(const found& f) noexcept {
     tlsf::block_record& r = table_.at(f.place.record, tlsf::block_state::allocated);
     if (unhold(f.place.record, r, seg_->slot())) {
         r.flags |= tlsf::holes;
-        tlsf_.release(f.place.record, clean ? 0 : f.place.dirty,
+        tlsf_.release(f.place.record, clean ? 0 : f.place.size,
                       platform::monotonic_milliseconds());
     }
     (void)settle();
@@ -311,6 +344,7 @@ void* heap::reallocate(void* address, std::uint64_t nbytes) noexcept {
         return refuse(refusal_cause::size, nbytes);
     }
     std::uint64_t old_bytes = 0;
+    std::uint64_t alignment = 0;
     {
         platform::lock_guard guard(mutex_);
         map_entry* entry = map_.find(static_cast<std::uint64_t>(p - seg_->base()));
@@ -318,9 +352,10 @@ void* heap::reallocate(void* address, std::uint64_t nbytes) noexcept {
             return nullptr;
         }
         old_bytes = entry->nbytes;
+        alignment = entry->alignment;
     }
     if (!inherited_ && usable()) {
-        map_entry entry{static_cast<std::uint64_t>(p - seg_->base()), old_bytes, 0, 0, 0};
+        map_entry entry{static_cast<std::uint64_t>(p - seg_->base()), old_bytes, 0, 0, 0, 0};
         switch (resize_in_place(&entry, nbytes)) {
             case resize_outcome::done:
                 return address;
@@ -330,12 +365,12 @@ void* heap::reallocate(void* address, std::uint64_t nbytes) noexcept {
                 break;
         }
     }
-    return reallocate_elsewhere(address, old_bytes, nbytes);
+    return reallocate_elsewhere(address, old_bytes, nbytes, alignment);
 }
 
-void* heap::reallocate_elsewhere(void* address, std::uint64_t old_bytes,
-                                 std::uint64_t nbytes) noexcept {
-    void* moved = allocate(nbytes, 0, false);
+void* heap::reallocate_elsewhere(void* address, std::uint64_t old_bytes, std::uint64_t nbytes,
+                                 std::uint64_t alignment) noexcept {
+    void* moved = allocate(nbytes, alignment, false);
     if (moved != nullptr) {
         std::memcpy(moved, address, std::min(old_bytes, nbytes));
         deallocate(address);
@@ -380,6 +415,8 @@ heap::resize_outcome heap::resize_in_place(map_entry* wanted, std::uint64_t nbyt
     }
     const int rc = seg_->commit_range(grown.offset + old_size, grown.size - old_size);
     if (rc == 0) {
+        // If the lock is not to be had the mark stays: it only costs a commit.
+        (void)clear_holes(record);
         return resize_outcome::done;
     }
     // The new part has no room on the disk: shrink back to what was.
@@ -387,12 +424,12 @@ heap::resize_outcome heap::resize_in_place(map_entry* wanted, std::uint64_t nbyt
     platform::lock_guard guard(mutex_);
     if (map_entry* entry = map_.find(wanted->key); entry != nullptr && lock_shared()) {
         tlsf::block_record& r = table_.at(record, tlsf::block_state::allocated);
-        table_.undo().note(&r.flags);
-        r.flags |= tlsf::holes;  // inherited by the tail that is split off
+        // The mark set when it grew is inherited by the tail that is split off.
         if (tlsf_.resize(record, old_size, now, grown)) {
             table_.undo().set(r.payload, wanted->nbytes);
+            table_.undo().note(&r.flags);
+            r.flags = static_cast<std::uint8_t>(r.flags & ~tlsf::holes);
         }
-        r.flags = static_cast<std::uint8_t>(r.flags & ~tlsf::holes);
         (void)settle();
         unlock_shared();
         map_.resized(entry, wanted->nbytes);

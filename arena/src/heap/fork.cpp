@@ -38,6 +38,7 @@ void heap::claim_for_child() noexcept {
     }
     child_slot_ = std::move(*claimed);
     child_slot_.fd = std::move(fd);
+    take_over_locks_of(child_slot_.slot);
     if (child_slot_.was_used) {
         (void)reap_row(child_slot_.slot);
     }
@@ -45,10 +46,10 @@ void heap::claim_for_child() noexcept {
 }
 
 void heap::before_fork() noexcept NDARENA_NO_ANALYSIS {
-    forking_ = true;
     fork_ranges_.clear();
     child_slot_ = {};
     const bool live = seg_->writable() && usable();
+    fork_live_ = false;
     if (live && !seg_->is_solo()) {
         claim_for_child();
     }
@@ -92,7 +93,8 @@ void heap::before_fork() noexcept NDARENA_NO_ANALYSIS {
     } else if (is_anonymous_shared(*seg_)) {
         fork_ranges_.push_back({0, data});
         std::uint32_t index = table_.control().first_block;
-        while (index != tlsf::nil && !table_.is_corrupt()) {
+        std::uint64_t most = table_.control().record_bump;
+        while (index != tlsf::nil && !table_.is_corrupt() && most-- != 0) {
             const tlsf::block_record& r = table_.block_at(index);
             if (r.state != tlsf::block_state::free) {
                 auto& last = fork_ranges_.back();
@@ -106,6 +108,7 @@ void heap::before_fork() noexcept NDARENA_NO_ANALYSIS {
         }
         (void)settle();
     }
+    fork_live_ = true;
     unlock_shared();
 }
 
@@ -121,7 +124,6 @@ void heap::after_fork_in_parent() noexcept NDARENA_NO_ANALYSIS {
         ::close(fork_pipe_[0]);
         fork_pipe_[0] = fork_pipe_[1] = -1;
     }
-    forking_ = false;
     mutex_.unlock();
     if (seg_->writable()) {
         seg_->prepare_spare();
@@ -129,9 +131,13 @@ void heap::after_fork_in_parent() noexcept NDARENA_NO_ANALYSIS {
 }
 
 void heap::after_fork_in_child() noexcept NDARENA_NO_ANALYSIS {
-    forking_ = false;
     deferred_.clear();
-    if (seg_->writable() && usable()) {
+    reaping_.reset();
+    tables_.reset();
+    if (seg_->writable() && !fork_live_) {
+        poison("the arena could not be made ready for this fork child");
+        seg_->close_descriptor();
+    } else if (seg_->writable() && usable()) {
         privatise_in_child();
     }
     if (fork_pipe_[1] >= 0) {
@@ -167,8 +173,10 @@ void heap::privatise_in_child() noexcept {
                                         size - lead - seg_->mapped_size()});
             }
             if (platform::make_private_copy(reinterpret_cast<void*>(first), size,
-                                            fork_ranges_.data(), fork_ranges_.size()) != 0) {
-                poison("no memory for a private copy of the parent's arena");
+                                            fork_ranges_.data(), fork_ranges_.size(),
+                                            lead + seg_->geo().control_offset() +
+                                                offsetof(segment::control_page, generation)) != 0) {
+                poison("no private copy of the parent's arena could be made in time");
                 return;
             }
             seg_->become_private_memory();
@@ -201,6 +209,8 @@ void heap::privatise_in_child() noexcept {
             this);
     }
     if (!has_slot) {
+        // The parent's descriptor holds the parent's slot: not here.
+        seg_->close_descriptor();
         poison("no process slot could be claimed for this fork child");
         return;
     }

@@ -17,8 +17,9 @@ std::uint64_t default_purge_budget() noexcept {
 
 }  // namespace
 
-heap::heap(std::unique_ptr<segment::segment> seg)
-    : seg_(std::move(seg)),
+heap::heap(std::unique_ptr<segment::segment> seg, std::shared_ptr<void> keep_alive)
+    : keep_alive_(std::move(keep_alive)),
+      seg_(std::move(seg)),
       cache_([] {
           auto memory = platform::mapped_region::map_private(segment::max_chunks *
                                                              sizeof(std::uint64_t));
@@ -32,27 +33,17 @@ heap::heap(std::unique_ptr<segment::segment> seg)
       purge_budget_(default_purge_budget()) {}
 
 heap::~heap() {
+    // A child that was never told of its birth does not own the parent's slot.
+    if (seg_->writable() && cache_.data() != nullptr && platform::fork_guard_intact() &&
+        !poisoned_.load(std::memory_order_relaxed)) {
+        // What was not freed goes with its process; nobody can reach it any more.
+        (void)reap_row(seg_->slot());
+        if (row_is_empty(seg_->slot()) && !poisoned_.load(std::memory_order_relaxed)) {
+            seg_->leave_slot();
+        }
+    }
+    // Last: whoever opens the same memory waits for this.
     registry::instance().forget(this);
-    if (!seg_->writable() || cache_.data() == nullptr) {
-        return;
-    }
-    if (!platform::fork_guard_intact()) {
-        return;  // a child that was never told: the parent's slot is not ours
-    }
-    // What was not freed goes with its process; nobody can reach it any more.
-    platform::lock_guard guard(mutex_);
-    if (poisoned_.load(std::memory_order_relaxed) || !lock_shared()) {
-        return;
-    }
-    const std::uint64_t now = platform::monotonic_milliseconds();
-    map_.for_each([&](const map_entry& entry) { release_record(entry.record, entry.key, now); });
-    for (const map_entry& entry : deferred_) {
-        release_record(entry.record, entry.key, now);
-    }
-    unlock_shared();
-    if (!poisoned_.load(std::memory_order_relaxed)) {
-        seg_->leave_slot();
-    }
 }
 
 result<void> heap::start() {
@@ -74,7 +65,7 @@ result<void> heap::start() {
             return ok;
         }
     } else {
-        take_over_own_locks();
+        take_over_locks_of(seg_->slot());
         (void)reap_dead();
     }
     segment::slot_entry& own = seg_->slot_at(seg_->slot());
@@ -114,7 +105,7 @@ void heap::format_volatile() noexcept {
     const bool fresh = seg_->is_pristine();
     const std::uint64_t first = seg_->geo().data_offset() + seg_->geo().chunk_bytes();
     bool unclean = !fresh;
-    if (!fresh && seg_->kind() != segment_kind::buffer) {
+    if (!fresh && !seg_->has_fixed_size()) {
         // Alone in the file: cutting it gives the space back and makes it zero.
         unclean = !platform::set_file_size(seg_->fd(), first, seg_->path());
     }
@@ -146,20 +137,17 @@ result<void> heap::recover() {
     c.directory_lock.store(0, std::memory_order_relaxed);
     c.heap_lock.store(0, std::memory_order_relaxed);
     table_.roll_back();
-    auto bytes = seg_->file_bytes();
-    if (!bytes) {
-        return bytes.err();
-    }
     // What was played back may be damage too: judge it before acting on it.
-    if (auto ok = segment::check_control(*seg_, *bytes); !ok) {
+    if (auto ok = segment::check_control(*seg_); !ok) {
         return ok;
     }
-    if (seg_->pages() == segment::backing::file && seg_->kind() != segment_kind::buffer) {
-        seg_->undo_extend(c.watermark);
-    }
+    seg_->undo_extend(c.watermark);
     for (std::uint32_t slot = 0; slot < seg_->geo().slot_count; ++slot) {
         if (seg_->slot_at(slot).state.load(std::memory_order_relaxed) != 0) {
             (void)reap_row(slot);
+            if (poisoned_.load(std::memory_order_relaxed)) {
+                return {};  // leave the evidence; opening reports it
+            }
             if (slot != seg_->slot()) {
                 seg_->slot_at(slot).state.store(0, std::memory_order_release);
             }
@@ -168,13 +156,16 @@ result<void> heap::recover() {
     return {};
 }
 
-// A former owner of this slot may have died holding a lock.
-void heap::take_over_own_locks() noexcept {
-    if (lock_.take_over_own(seg_->slot(), seg_->owner_word())) {
+// A former owner of the slot may have died holding a lock. The caller holds the
+// slot's byte, so to everybody else that owner would seem alive.
+void heap::take_over_locks_of(std::uint32_t slot) noexcept {
+    if (lock_.take_over_own(slot, seg_->owner_word())) {
         recover_operation();
+        segment::control_page& c = seg_->control();
+        __atomic_store_n(&c.generation, c.generation | 1U, __ATOMIC_RELAXED);
         unlock_shared();
     }
-    if (commit_lock_.take_over_own(seg_->slot(), seg_->owner_word())) {
+    if (commit_lock_.take_over_own(slot, seg_->owner_word())) {
         seg_->undo_extend(seg_->control().watermark);
         commit_lock_.unlock();
     }
@@ -183,8 +174,7 @@ void heap::take_over_own_locks() noexcept {
 // Undoes what the former holder of the lock died in.
 void heap::recover_operation() noexcept {
     table_.roll_back();
-    const auto bytes = seg_->file_bytes();
-    if (!bytes || !segment::check_control(*seg_, *bytes)) {
+    if (!segment::check_control(*seg_)) {
         poison("the undo log of a dead process was damaged");
     }
 }
@@ -200,6 +190,11 @@ bool heap::lock_shared(unsigned timeout_ms) noexcept {
     base::order_stores();
     if (outcome == segment::lock_outcome::inherited || !table_.undo().is_empty()) {
         recover_operation();
+    }
+    if (c.watermark > seg_->mapped_size()) {
+        poison("another process has grown it beyond the addresses reserved here; reopen it");
+        unlock_shared();
+        return false;
     }
     return true;
 }
@@ -253,8 +248,9 @@ result<void> heap::grow(std::uint64_t capacity) {
     }
     error failure;
     if (capacity > c.capacity) {
-        if (seg_->kind() == segment_kind::buffer) {
-            failure = {errc::invalid, 0, "an arena cannot grow beyond the buffer it is in", {}};
+        if (seg_->has_fixed_size()) {
+            failure = {errc::invalid, 0, "an arena cannot grow beyond the buffer it was made in",
+                       seg_->path()};
         } else if (capacity > seg_->mapped_size()) {
             failure = {errc::no_memory, 0,
                        "this process has reserved " + base::human_size(seg_->mapped_size()) +

@@ -58,7 +58,8 @@ public:
     // The heap of this process whose mapping contains the address.
     static std::shared_ptr<heap> find(const void* address) noexcept;
 
-    explicit heap(std::unique_ptr<segment::segment> seg);
+    // `keep_alive` is let go of when nothing touches the memory any more.
+    heap(std::unique_ptr<segment::segment> seg, std::shared_ptr<void> keep_alive);
     ~heap();
     heap(const heap&) = delete;
     heap& operator=(const heap&) = delete;
@@ -110,6 +111,7 @@ private:
         std::uint64_t nbytes;     // asked for
         std::uint64_t size;       // of the block
         std::uint64_t alignment;  // of the block
+        std::uint32_t asked_alignment;  // 0: the arena's
         bool may_colour;          // the payload may start a few KiB into the block
     };
     struct found {
@@ -139,8 +141,9 @@ private:
 
     // allocation
     bool room_for_record() noexcept;
-    found try_allocate(const request& wanted, std::uint64_t now) noexcept;
+    found try_allocate(const request& wanted, std::uint64_t now, bool thorough) noexcept;
     int complete_holes(const found& f) noexcept;  // 0 or errno
+    bool clear_holes(std::uint32_t record) noexcept;
     void abandon(const found& f) noexcept;
     std::uint64_t find_place(const request& wanted, found& f) noexcept;
     void release_record(std::uint32_t record, std::uint64_t payload_offset,
@@ -148,8 +151,9 @@ private:
     void drain_deferred(std::uint64_t now) noexcept;
     void drop_private_pages(const map_entry& entry) noexcept;
     void note_allocation(found& f, const request& wanted) noexcept;
-    void* reallocate_elsewhere(void* address, std::uint64_t old_bytes,
-                               std::uint64_t nbytes) noexcept;
+    void enter(const found& f, const request& wanted) noexcept;
+    void* reallocate_elsewhere(void* address, std::uint64_t old_bytes, std::uint64_t nbytes,
+                               std::uint64_t alignment) noexcept;
     enum class resize_outcome : std::uint8_t { done, move, refused };
     resize_outcome resize_in_place(map_entry* entry, std::uint64_t nbytes) noexcept;
     void* refuse(refusal_cause cause, std::uint64_t nbytes, int os_errno = 0) noexcept;
@@ -159,7 +163,7 @@ private:
     bool add_table(std::uint64_t bytes, bool is_chunk) noexcept;
 
     // space
-    bool make_room(const request& wanted) noexcept;
+    refusal_cause make_room(const request& wanted, int& os_errno) noexcept;
     bool extend_to_fit(std::uint64_t size, std::uint64_t alignment, refusal_cause& cause,
                        int& os_errno) noexcept;
     std::uint64_t extension_step(std::uint64_t watermark) const noexcept;
@@ -174,9 +178,11 @@ private:
     void hold(std::uint32_t record, tlsf::block_record& r) noexcept;
     bool unhold(std::uint32_t record, tlsf::block_record& r, std::uint32_t slot) noexcept;
     std::uint64_t reap_row(std::uint32_t slot) noexcept;
+    bool row_is_empty(std::uint32_t slot) noexcept;
     std::uint64_t reap_dead() noexcept;
     std::uint64_t reap_now_and_then() noexcept;
-    void take_over_own_locks() noexcept;
+    void take_over_locks_of(std::uint32_t slot) noexcept;
+    std::uint64_t reap_dead_slots() noexcept NDARENA_REQUIRES(reaping_);
 
     // fork
     void claim_for_child() noexcept;
@@ -187,8 +193,9 @@ private:
 
     void note_refused() noexcept;
     void check_rows(std::vector<std::string>& findings);
-    bool read_steadily(void (*read)(heap&, void*), void* argument) noexcept;
+    bool read_steadily(void (*read)(heap&, void*), void* argument);
 
+    std::shared_ptr<void> keep_alive_;  // a buffer's owner; destroyed after all else
     std::unique_ptr<segment::segment> seg_;
     platform::mapped_region cache_;  // chunk offsets, 8 bytes each
     tlsf::block_table table_;
@@ -196,6 +203,8 @@ private:
     segment::slot_lock lock_;
     segment::slot_lock commit_lock_;
     platform::mutex mutex_;
+    platform::mutex reaping_;  // one thread reaps; taken before mutex_
+    platform::mutex tables_;   // one thread adds tables; taken before mutex_
 
     pointer_map map_;
     std::vector<map_entry> deferred_;  // frees that found the lock taken
@@ -220,7 +229,7 @@ private:
     } refused_;
 
     // fork
-    bool forking_ = false;
+    bool fork_live_ = false;  // the handlers before the fork did their part
     segment::segment::claimed_slot child_slot_;
     std::vector<platform::byte_range> fork_ranges_;
     int fork_pipe_[2] = {-1, -1};

@@ -59,19 +59,43 @@ std::uint64_t heap::reap_row(std::uint32_t slot) noexcept {
     return freed;
 }
 
+bool heap::row_is_empty(std::uint32_t slot) noexcept {
+    platform::lock_guard guard(mutex_);
+    const std::uint64_t records = table_.control().record_bump;
+    for (std::uint64_t first = 0; first < records; first += 64) {
+        if (*table_.row_word(slot, static_cast<std::uint32_t>(first)) != 0 || table_.is_corrupt()) {
+            return false;
+        }
+    }
+    return true;
+}
+
 std::uint64_t heap::reap_dead() noexcept {
     if (seg_->is_solo() || !usable() || inherited_) {
         return 0;
     }
+    platform::lock_guard guard(reaping_);
+    return reap_dead_slots();
+}
+
+// One thread at a time: all share the descriptor through which a dead slot's
+// byte is taken, so to a second one it would seem free.
+std::uint64_t heap::reap_dead_slots() noexcept {
     std::uint64_t freed = 0;
     for (std::uint32_t slot = 0; slot < seg_->geo().slot_count; ++slot) {
-        if (slot == seg_->slot() ||
-            seg_->slot_at(slot).state.load(std::memory_order_acquire) == 0 ||
+        segment::slot_entry& entry = seg_->slot_at(slot);
+        if (slot == seg_->slot() || entry.state.load(std::memory_order_acquire) == 0 ||
             !seg_->hold_dead_slot(slot)) {
             continue;
         }
-        freed += reap_row(slot);
-        seg_->slot_at(slot).state.store(0, std::memory_order_release);
+        // Perhaps somebody reaped it just before its byte was ours.
+        if (entry.state.load(std::memory_order_acquire) != 0) {
+            take_over_locks_of(slot);
+            freed += reap_row(slot);
+            if (row_is_empty(slot)) {
+                entry.state.store(0, std::memory_order_release);
+            }
+        }
         seg_->let_dead_slot_go(slot);
     }
     return freed;
@@ -82,12 +106,14 @@ std::uint64_t heap::reap_dead() noexcept {
 std::uint64_t heap::reap_now_and_then() noexcept {
     static constexpr std::uint64_t interval_ms = 250;
     const std::uint64_t now = platform::monotonic_milliseconds();
-    std::uint64_t last = last_reap_.load(std::memory_order_relaxed);
-    if (now - last < interval_ms ||
-        !last_reap_.compare_exchange_strong(last, now, std::memory_order_relaxed)) {
+    if (seg_->is_solo() || inherited_ ||
+        now - last_reap_.load(std::memory_order_relaxed) < interval_ms || !reaping_.try_lock()) {
         return 0;
     }
-    return reap_dead();
+    last_reap_.store(now, std::memory_order_relaxed);
+    const std::uint64_t freed = usable() ? reap_dead_slots() : 0;
+    reaping_.unlock();
+    return freed;
 }
 
 std::uint64_t heap::reclaim() noexcept { return reap_dead(); }

@@ -19,6 +19,7 @@ struct map_entry {
     std::uint64_t serial = 0;
     std::uint32_t record = 0;
     std::uint32_t references = 0;
+    std::uint32_t alignment = 0;  // that was asked for, 0 for the arena's
 };
 
 class pointer_map {

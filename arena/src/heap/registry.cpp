@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace ndarena::heap {
 
@@ -28,7 +29,9 @@ std::shared_ptr<heap> heap::find(const void* address) noexcept {
 result<std::shared_ptr<heap>> registry::open(const segment_options& options) {
     platform::lock_guard guard(opening_);
     error conflict;
-    if (auto same = find_same(options, conflict)) {
+    auto same = find_same(options, conflict);
+    parked_.clear();
+    if (same) {
         if (options.alignment != 0 && options.alignment != same->alignment()) {
             return error{errc::invalid, 0,
                          "the arena is open with alignment " + std::to_string(same->alignment()) +
@@ -49,7 +52,7 @@ result<std::shared_ptr<heap>> registry::open(const segment_options& options) {
     if (!seg) {
         return seg.err();
     }
-    auto opened = std::make_shared<heap>(std::move(*seg));
+    auto opened = std::make_shared<heap>(std::move(*seg), options.keep_alive);
     if (auto ok = opened->start(); !ok) {
         return ok.err();
     }
@@ -86,33 +89,53 @@ std::shared_ptr<heap> registry::find_same(const segment_options& options, error&
     }
     const auto* first = static_cast<const std::byte*>(options.buffer);
     const auto* last = first + options.buffer_size;
-    for (auto& candidate : everyone()) {
-        const segment::segment& seg = candidate->seg();
-        if (options.kind == segment_kind::buffer) {
-            if (first < seg.base() + seg.mapped_size() && seg.base() < last) {
-                const bool same = seg.kind() == segment_kind::buffer && seg.base() >= first &&
-                                  seg.base() < first + segment::granule &&
-                                  seg.base() + seg.mapped_size() <= last;
-                if (same && !options.format_buffer) {
-                    return candidate;
-                }
-                conflict = {errc::invalid, 0,
-                            "part of this buffer is in use by another arena with live arrays", {}};
-                return nullptr;
+    // One that is in its destructor still uses the memory and the slot: wait.
+    for (;; ::usleep(200)) {
+        platform::lock_guard guard(mutex_);
+        const heap* found = nullptr;
+        std::shared_ptr<heap> same;
+        for (const entry& e : entries_) {
+            const segment::segment& seg = e.raw->seg();
+            const bool matches =
+                options.kind == segment_kind::buffer
+                    ? first < seg.base() + seg.mapped_size() && seg.base() < last
+                    : seg.kind() != segment_kind::buffer && seg.id().device == st.st_dev &&
+                          seg.id().inode == st.st_ino &&
+                          seg.writable() == (options.mode != open_mode::read);
+            if (matches) {
+                found = e.raw;
+                same = e.weak.lock();
+                break;
             }
-        } else if (seg.kind() != segment_kind::buffer && seg.id().device == st.st_dev &&
-                   seg.id().inode == st.st_ino &&
-                   seg.writable() == (options.mode != open_mode::read)) {
-            return candidate;
         }
+        if (found == nullptr) {
+            return nullptr;
+        }
+        if (!same) {
+            continue;
+        }
+        const segment::segment& seg = found->seg();
+        if (options.kind != segment_kind::buffer ||
+            (!options.format_buffer && seg.kind() == segment_kind::buffer && seg.base() >= first &&
+             seg.base() < first + segment::granule && seg.base() + seg.mapped_size() <= last)) {
+            return same;
+        }
+        conflict = {errc::invalid, 0,
+                    "part of this buffer is in use by another arena with live arrays", {}};
+        // Not the last reference: its destructor takes the lock that is held.
+        parked_.push_back(std::move(same));
+        return nullptr;
     }
-    return nullptr;
 }
 
 std::shared_ptr<heap> registry::find(const void* address) noexcept {
-    for (auto& candidate : everyone()) {
-        if (candidate->contains(address)) {
-            return candidate;
+    platform::lock_guard guard(mutex_);
+    for (const entry& e : entries_) {
+        // The raw pointer is good while it is registered: see ~heap.
+        if (e.raw->contains(address)) {
+            if (auto h = e.weak.lock()) {
+                return h;
+            }
         }
     }
     return nullptr;

@@ -34,6 +34,7 @@ private:
     platform::mutex mutex_;    // guards entries_
     std::vector<entry> entries_;
     std::vector<std::shared_ptr<heap>> forking_;
+    std::vector<std::shared_ptr<heap>> parked_;  // let go of outside mutex_
 };
 
 }  // namespace ndarena::heap

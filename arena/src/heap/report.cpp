@@ -2,6 +2,7 @@
 #include "heap/heap.hpp"
 
 #include <algorithm>
+#include <new>
 
 #include <unistd.h>
 
@@ -32,7 +33,7 @@ view_state view_of(const tlsf::block_record& r) noexcept {
 
 // Runs `read` on a state that nobody is changing: under the locks, or, without
 // a slot, between two changes. False if the arena would not hold still.
-bool heap::read_steadily(void (*read)(heap&, void*), void* argument) noexcept {
+bool heap::read_steadily(void (*read)(heap&, void*), void* argument) {
     platform::lock_guard guard(mutex_);
     if (cache_.data() == nullptr || (!seg_->writable() && seg_->must_reset())) {
         return false;
@@ -42,10 +43,15 @@ bool heap::read_steadily(void (*read)(heap&, void*), void* argument) noexcept {
             !lock_shared()) {
             return false;
         }
-        read(*this, argument);
+        bool done = true;
+        try {
+            read(*this, argument);
+        } catch (const std::bad_alloc&) {
+            done = false;
+        }
         table_.clear_corrupt();
         unlock_shared();
-        return true;
+        return done;
     }
     static constexpr int tries = 200;
     const segment::control_page& c = seg_->control();

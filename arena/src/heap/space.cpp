@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include <unistd.h>
+
 namespace ndarena::heap {
 namespace {
 
@@ -99,37 +101,37 @@ bool heap::extend_to_fit(std::uint64_t size, std::uint64_t alignment, refusal_ca
     return cause == refusal_cause::none;
 }
 
-bool heap::make_room(const request& wanted) noexcept {
+// none: try again. Before anyone sees a MemoryError: what the dead held, then
+// what is merely warm.
+heap::refusal_cause heap::make_room(const request& wanted, int& os_errno) noexcept {
     refusal_cause cause = refusal_cause::none;
-    int os_errno = 0;
     // Rather than grow: look, now and then, whether somebody has died.
-    if (reap_now_and_then() != 0) {
-        return true;
+    if (reap_now_and_then() != 0 ||
+        extend_to_fit(wanted.size, wanted.alignment, cause, os_errno)) {
+        return refusal_cause::none;
     }
-    if (extend_to_fit(wanted.size, wanted.alignment, cause, os_errno)) {
-        return true;
-    }
-    // Before anyone sees a MemoryError: what the dead held, then what is
-    // merely warm.
     if ((cause == refusal_cause::capacity || cause == refusal_cause::disk) && reap_dead() != 0) {
-        return true;
+        return refusal_cause::none;
     }
     if (cause == refusal_cause::disk && trim() != 0 &&
         extend_to_fit(wanted.size, wanted.alignment, cause, os_errno)) {
-        return true;
+        return refusal_cause::none;
     }
-    note_refused();
-    refuse(cause, wanted.nbytes, os_errno);
-    return false;
+    return cause;
 }
 
 bool heap::add_records() noexcept {
+    platform::lock_guard tables_guard(tables_);
     bool page_missing = false;
     {
         platform::lock_guard guard(mutex_);
         if (!lock_shared()) {
             refuse(refusal_cause::lock, table_.geo().chunk_bytes());
             return false;
+        }
+        if (room_for_record()) {  // another thread was here meanwhile
+            unlock_shared();
+            return true;
         }
         if (table_.control().chunk_count >= segment::max_chunks) {
             unlock_shared();
@@ -146,7 +148,8 @@ bool heap::add_records() noexcept {
 // Takes a block, makes it readable and zero outside the locks while it is an
 // ordinary block of this process, then turns it into a table in one step.
 bool heap::add_table(std::uint64_t bytes, bool is_chunk) noexcept {
-    const request wanted{bytes, bytes, segment::format_page, false};
+    static constexpr int attempts = 200;
+    const request wanted{bytes, bytes, segment::format_page, 0, false};
     found f;
     for (int attempt = 0; !f.ok; ++attempt) {
         {
@@ -165,8 +168,18 @@ bool heap::add_table(std::uint64_t bytes, bool is_chunk) noexcept {
             }
             unlock_shared();
         }
-        if (!f.ok && (attempt > 4 || !make_room(wanted))) {
+        if (f.ok) {
+            break;
+        }
+        int os_errno = 0;
+        const refusal_cause cause = make_room(wanted, os_errno);
+        if (cause != refusal_cause::none || attempt >= attempts) {
+            note_refused();
+            refuse(cause == refusal_cause::none ? refusal_cause::lock : cause, bytes, os_errno);
             return false;
+        }
+        if (attempt > 4) {
+            ::usleep(1000);  // other processes are adding tables too
         }
     }
     if (const int rc = f.place.has_holes ? complete_holes(f) : 0; rc != 0) {
@@ -281,7 +294,7 @@ std::uint64_t heap::purge_one(std::uint64_t freed_before, std::uint64_t down_to)
     }
     const int rc = seg_->descriptor_intact() ? discard(offset, dirty) : EBADF;
     platform::lock_guard guard(mutex_);
-    if (rc != 0) {
+    if (rc == EOPNOTSUPP || rc == ENOSYS || rc == EINVAL) {
         can_purge_ = false;  // this file system cannot: keep pages warm instead
     }
     if (!lock_shared()) {

@@ -19,11 +19,13 @@ struct installed_arena {
     target to;
     // Callbacks inside it at the moment; its lease goes only when none is.
     std::atomic<std::uint32_t> visitors{0};
-    std::atomic<bool> gone{false};
+    enum class phase : std::uint8_t { here, leaving, gone };
+    std::atomic<phase> state{phase::here};
     installed_arena* older = nullptr;
 };
 
 struct redirection {
+    platform::mutex mutex;  // one installs, uninstalls or forgets at a time
     PyDataMem_Handler handler{};
     PyDataMem_Handler* saved = nullptr;           // NumPy's own
     std::atomic<installed_arena*> newest{nullptr};
@@ -40,29 +42,33 @@ redirection& the_redirection() noexcept {
     return *r;
 }
 
+// Inside an arena for the length of one callback; empty if it is gone. While
+// somebody decides whether it may go, visitors wait: it takes no system call.
 class visit {
 public:
-    explicit visit(installed_arena* a) noexcept : arena_(a) {
-        if (arena_ != nullptr) {
-            arena_->visitors.fetch_add(1, std::memory_order_seq_cst);
-            if (arena_->gone.load(std::memory_order_seq_cst)) {
-                leave();
+    explicit visit(installed_arena* a) noexcept {
+        using phase = installed_arena::phase;
+        while (a != nullptr && a->state.load(std::memory_order_acquire) != phase::gone) {
+            a->visitors.fetch_add(1, std::memory_order_seq_cst);
+            if (a->state.load(std::memory_order_seq_cst) == phase::here) {
+                arena_ = a;
+                return;
             }
+            a->visitors.fetch_sub(1, std::memory_order_seq_cst);
+            platform::cpu_pause();
         }
     }
-    ~visit() { leave(); }
+    ~visit() {
+        if (arena_ != nullptr) {
+            arena_->visitors.fetch_sub(1, std::memory_order_release);
+        }
+    }
     visit(const visit&) = delete;
     visit& operator=(const visit&) = delete;
     installed_arena* get() const noexcept { return arena_; }
 
 private:
-    void leave() noexcept {
-        if (arena_ != nullptr) {
-            arena_->visitors.fetch_sub(1, std::memory_order_seq_cst);
-            arena_ = nullptr;
-        }
-    }
-    installed_arena* arena_;
+    installed_arena* arena_ = nullptr;
 };
 
 void* redirection::allocate(std::size_t nbytes, bool zero) noexcept {
@@ -98,10 +104,9 @@ void redirection::free(void* p, std::size_t nbytes) noexcept {
     saved->allocator.free(saved->allocator.ctx, p, nbytes);
 }
 
-}  // namespace
-
-bool install(std::shared_ptr<lease> held, closed_flag closed, const handler_options& options) {
-    redirection& r = the_redirection();
+bool point_at(redirection& r, std::shared_ptr<lease> held, closed_flag closed,
+              const handler_options& options) {
+    platform::lock_guard guard(r.mutex);
     if (r.saved == nullptr) {
         auto* original = static_cast<PyDataMem_Handler*>(
             PyCapsule_GetPointer(PyDataMem_DefaultHandler, capsule_name));
@@ -127,8 +132,16 @@ bool install(std::shared_ptr<lease> held, closed_flag closed, const handler_opti
     if (PyCapsule_SetPointer(PyDataMem_DefaultHandler, &r.handler) != 0) {
         return false;
     }
-    forget_retired();
     return true;
+}
+
+}  // namespace
+
+bool install(std::shared_ptr<lease> held, closed_flag closed, const handler_options& options) {
+    redirection& r = the_redirection();
+    const bool done = point_at(r, std::move(held), std::move(closed), options);
+    forget_retired();
+    return done;
 }
 
 void uninstall() {
@@ -137,22 +150,29 @@ void uninstall() {
 }
 
 void forget_retired() {
+    using phase = installed_arena::phase;
     redirection& r = the_redirection();
-    const installed_arena* current = r.current.load(std::memory_order_acquire);
+    std::vector<std::shared_ptr<lease>> dropped;  // let go of outside the lock
+    platform::lock_guard guard(r.mutex);
+    installed_arena* current = r.current.load(std::memory_order_acquire);
+    if (current != nullptr && current->closed->load(std::memory_order_acquire)) {
+        r.current.store(nullptr, std::memory_order_release);
+        current = nullptr;
+    }
     for (auto* a = r.newest.load(std::memory_order_acquire); a != nullptr; a = a->older) {
-        if (a == current || a->gone.load(std::memory_order_acquire) ||
+        if (a == current || a->state.load(std::memory_order_acquire) != phase::here) {
+            continue;
+        }
+        // First keep everybody out, then look whether anything of it is alive.
+        a->state.store(phase::leaving, std::memory_order_seq_cst);
+        if (a->visitors.load(std::memory_order_seq_cst) != 0 ||
             a->to.heap->live_blocks() != 0) {
+            a->state.store(phase::here, std::memory_order_seq_cst);
             continue;
         }
-        // Nothing of it is alive; keep out whoever only passes by, then see
-        // that nobody is inside.
-        a->gone.store(true, std::memory_order_seq_cst);
-        if (a->visitors.load(std::memory_order_seq_cst) != 0) {
-            a->gone.store(false, std::memory_order_seq_cst);
-            continue;
-        }
+        a->state.store(phase::gone, std::memory_order_seq_cst);
         a->to.heap = nullptr;
-        a->held.reset();
+        dropped.push_back(std::move(a->held));
     }
 }
 

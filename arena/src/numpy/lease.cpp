@@ -12,6 +12,21 @@ struct roll {
     std::vector<std::weak_ptr<lease>> leases;
 };
 
+struct waiting_buffers {
+    platform::mutex mutex;
+    std::vector<Py_buffer*> views;
+};
+
+waiting_buffers& the_waiting() {
+    static auto* waiting = new waiting_buffers;
+    return *waiting;
+}
+
+int release_from_main_thread(void* /*unused*/) {
+    release_waiting_buffers();
+    return 0;
+}
+
 // Never destroyed: leases may go after static destructors have run.
 roll& all_leases() {
     static auto* the_roll = new roll;
@@ -19,18 +34,6 @@ roll& all_leases() {
 }
 
 }  // namespace
-
-lease::lease(std::shared_ptr<heap::heap> h, void* view) noexcept
-    : heap_(std::move(h)), view_(view) {}
-
-lease::~lease() {
-    heap_.reset();  // while the buffer is still there
-    if (view_ != nullptr) {
-        auto* view = static_cast<Py_buffer*>(view_);
-        PyBuffer_Release(view);
-        delete view;
-    }
-}
 
 void lease::enroll(const std::shared_ptr<lease>& made) {
     roll& all = all_leases();
@@ -59,6 +62,39 @@ std::shared_ptr<lease> lease::find(const void* address) {
         }
     }
     return nullptr;
+}
+
+std::shared_ptr<void> hold_buffer(void* view) {
+    return {view, [](void* p) noexcept {
+                auto* buffer = static_cast<Py_buffer*>(p);
+                if (Py_IsInitialized() == 0) {
+                    return;
+                }
+                if (PyGILState_Check() != 0) {
+                    PyBuffer_Release(buffer);
+                    delete buffer;
+                    return;
+                }
+                {
+                    waiting_buffers& waiting = the_waiting();
+                    platform::lock_guard guard(waiting.mutex);
+                    waiting.views.push_back(buffer);
+                }
+                (void)Py_AddPendingCall(&release_from_main_thread, nullptr);
+            }};
+}
+
+void release_waiting_buffers() noexcept {
+    std::vector<Py_buffer*> views;
+    {
+        waiting_buffers& waiting = the_waiting();
+        platform::lock_guard guard(waiting.mutex);
+        views.swap(waiting.views);
+    }
+    for (Py_buffer* view : views) {
+        PyBuffer_Release(view);
+        delete view;
+    }
 }
 
 }  // namespace ndarena::numpy

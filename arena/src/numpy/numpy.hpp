@@ -18,14 +18,11 @@ using PyObject = struct _object;
 
 namespace ndarena::numpy {
 
-// A heap and, for arenas over a buffer, the exported buffer it lies in. The
-// heap goes first, then the export; the last owner must hold the GIL.
+// One opening's share in a heap. Handlers hold it too, so it lives until the
+// last array made through any of them is gone.
 class lease {
 public:
-    // Takes over the heap; `view` (a Py_buffer made with PyObject_GetBuffer,
-    // allocated with new) is released last. May be null.
-    lease(std::shared_ptr<heap::heap> h, void* view) noexcept;
-    ~lease();
+    explicit lease(std::shared_ptr<heap::heap> h) noexcept : heap_(std::move(h)) {}
     lease(const lease&) = delete;
     lease& operator=(const lease&) = delete;
 
@@ -37,8 +34,14 @@ public:
 
 private:
     std::shared_ptr<heap::heap> heap_;
-    void* view_;
 };
+
+// Owner of an exported buffer (a Py_buffer made with PyObject_GetBuffer and
+// allocated with new). The last owner may be any thread: without the GIL the
+// release waits for the next one who has it; after the interpreter has ended
+// it is left to the process's end.
+std::shared_ptr<void> hold_buffer(void* view);
+void release_waiting_buffers() noexcept;  // needs the GIL
 
 // One opening of an arena: closed independently of others of the same segment.
 using closed_flag = std::shared_ptr<std::atomic<bool>>;

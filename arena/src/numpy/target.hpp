@@ -39,10 +39,9 @@ struct target {
         if (!heap->contains(p)) {
             return upstream->allocator.realloc(upstream->allocator.ctx, p, nbytes);
         }
-        if (closed->load(std::memory_order_relaxed) && !fallback && heap->size_of(p) < nbytes) {
-            return nullptr;
-        }
-        void* q = heap->reallocate(p, nbytes);
+        // A closed arena gives nothing new: what is to grow goes upstream.
+        const bool may_grow = !closed->load(std::memory_order_relaxed);
+        void* q = may_grow || nbytes <= heap->size_of(p) ? heap->reallocate(p, nbytes) : nullptr;
         if (q == nullptr && fallback) {
             const std::size_t old = heap->size_of(p);
             q = old == 0 ? nullptr : allocate_upstream(nbytes, false);

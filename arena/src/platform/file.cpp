@@ -182,6 +182,20 @@ result<void> set_file_size(int fd, std::uint64_t size, const std::string& path) 
     return {};
 }
 
+result<std::string> regular_target(const std::string& path) {
+    std::array<char, PATH_MAX> resolved{};
+    struct stat st {};
+    if (::stat(path.c_str(), &st) != 0 || ::realpath(path.c_str(), resolved.data()) == nullptr) {
+        return path;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        return error{errc::invalid, 0,
+                     "this is not a regular file and will not be replaced; choose another path",
+                     path};
+    }
+    return std::string(resolved.data());
+}
+
 std::string directory_of(const std::string& path) {
     const auto slash = path.find_last_of('/');
     if (slash == std::string::npos) {

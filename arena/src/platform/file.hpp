@@ -59,10 +59,15 @@ std::uint64_t free_space(int fd) noexcept;
 
 // The file's blocks are memory (tmpfs, memfd): reserving them means zeroing.
 bool is_memory_backed(int fd) noexcept;
+bool is_btrfs(int fd) noexcept;
 
 // Refuses what cannot carry a shared writable mapping with locks: network
 // and unknown file systems, anything but a regular file.
 result<void> require_usable_filesystem(int fd, const std::string& path);
+
+// The path with its links followed, or as it is if there is nothing there yet;
+// errc::invalid if there is something other than a regular file.
+result<std::string> regular_target(const std::string& path);
 
 std::string directory_of(const std::string& path);
 std::string absolute_path(const std::string& path);

@@ -142,8 +142,8 @@ int make_shared(void* address, std::uint64_t size, int fd, std::uint64_t offset)
     return p == MAP_FAILED ? errno : 0;
 }
 
-int make_private_copy(void* address, std::uint64_t size, const byte_range* copy,
-                      std::size_t count) noexcept {
+int make_private_copy(void* address, std::uint64_t size, const byte_range* copy, std::size_t count,
+                      std::uint64_t witness) noexcept {
     // A second view of the shared pages elsewhere (old_size 0 duplicates a
     // shared mapping), then private memory over the old place.
     void* source = ::mremap(address, 0, size, MREMAP_MAYMOVE);
@@ -161,8 +161,11 @@ int make_private_copy(void* address, std::uint64_t size, const byte_range* copy,
         std::memcpy(static_cast<std::byte*>(address) + copy[i].offset,
                     static_cast<std::byte*>(source) + copy[i].offset, copy[i].size);
     }
+    const bool whole = std::memcmp(static_cast<std::byte*>(address) + witness,
+                                   static_cast<std::byte*>(source) + witness,
+                                   sizeof(std::uint64_t)) == 0;
     ::munmap(source, size);
-    return 0;
+    return whole ? 0 : EAGAIN;
 }
 
 std::uint64_t resident_bytes(void* address, std::uint64_t size) noexcept {

@@ -58,8 +58,9 @@ struct byte_range {
     std::uint64_t offset;
     std::uint64_t size;
 };
-int make_private_copy(void* address, std::uint64_t size, const byte_range* copy,
-                      std::size_t count) noexcept;
+// EAGAIN, and a torn copy, if the 8 bytes at offset `witness` changed meanwhile.
+int make_private_copy(void* address, std::uint64_t size, const byte_range* copy, std::size_t count,
+                      std::uint64_t witness) noexcept;
 
 // Bytes of [address, address + size) that are in memory, by mincore.
 std::uint64_t resident_bytes(void* address, std::uint64_t size) noexcept;

@@ -18,6 +18,11 @@ public:
             lock_slow();
         }
     }
+    bool try_lock() noexcept NDARENA_ATTRIBUTE(try_acquire_capability(true)) {
+        std::uint32_t expected = 0;
+        return word_.compare_exchange_strong(expected, 1, std::memory_order_acquire,
+                                             std::memory_order_relaxed);
+    }
     void unlock() noexcept NDARENA_RELEASE() {
         if (word_.exchange(0, std::memory_order_release) == 2) {
             wake();

@@ -76,6 +76,11 @@ std::uint64_t free_space(int fd) noexcept {
     return static_cast<std::uint64_t>(st.f_bavail) * st.f_frsize;
 }
 
+bool is_btrfs(int fd) noexcept {
+    struct statfs fs {};
+    return ::fstatfs(fd, &fs) == 0 && static_cast<unsigned long>(fs.f_type) == BTRFS_SUPER_MAGIC;
+}
+
 bool is_memory_backed(int fd) noexcept {
     struct statfs fs {};
     return ::fstatfs(fd, &fs) == 0 && (static_cast<unsigned long>(fs.f_type) == TMPFS_MAGIC ||

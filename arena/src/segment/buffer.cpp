@@ -69,8 +69,16 @@ bool data_is_zero(int fd, std::uint64_t file_base, std::byte* p, std::uint64_t s
     return true;
 }
 
+// The descriptor's file is the one that the mapping shows. On btrfs the kernel
+// shows another device number for mappings than for files.
+bool is_mapped_file(int fd, const platform::mapping_info& info) {
+    auto id = platform::identify(fd, info.path);
+    return id && id->inode == info.inode &&
+           (id->device == info.device || platform::is_btrfs(fd));
+}
+
 // A descriptor of this process that refers to the file of the mapping.
-platform::unique_fd find_descriptor(const platform::file_id& id) {
+platform::unique_fd find_descriptor(const platform::mapping_info& info) {
     const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir("/proc/self/fd"), &::closedir);
     while (dir) {
         const dirent* entry = ::readdir(dir.get());
@@ -78,7 +86,7 @@ platform::unique_fd find_descriptor(const platform::file_id& id) {
             break;
         }
         const int fd = std::atoi(entry->d_name);
-        if (fd > 2 && platform::is_same_file(fd, id)) {
+        if (fd > 2 && is_mapped_file(fd, info)) {
             if (auto copy = platform::reopen(fd, true)) {
                 return std::move(*copy);
             }
@@ -95,16 +103,22 @@ bool owner_lives(const segment& seg) noexcept {
            owner.pid != platform::process_id() && platform::process_exists(owner.pid);
 }
 
+// Somebody else has the arena in this buffer open for writing.
+bool is_in_use(const segment& seg) noexcept {
+    return seg.is_solo() ? seg.pages() == backing::shared_memory && owner_lives(seg)
+                         : seg.other_slots_alive();
+}
+
 }  // namespace
 
-void opener::find_backing(segment& seg) {
+void opener::find_backing(segment& seg, bool plain_memory) {
     seg.solo_ = true;
     seg.backing_ = backing::opaque;
     const auto info = platform::describe_mapping(seg.base_, seg.mapped_size_);
     if (!info.found || info.path.rfind("/dev/", 0) == 0) {
         // "/dev/zero (deleted)" is anonymous shared memory, the rest devices.
         if (info.found && info.shared && info.path.rfind("/dev/zero", 0) == 0) {
-            seg.backing_ = backing::shared_memory;
+            seg.backing_ = plain_memory ? backing::shared_memory : backing::opaque;
             return;
         }
         if (info.path.rfind("/dev/shm/", 0) != 0) {
@@ -119,11 +133,10 @@ void opener::find_backing(segment& seg) {
         return;  // a private view of a file: discarding would bring the file back
     }
     seg.backing_ = backing::shared_memory;
-    const platform::file_id id{info.device, info.inode};
-    auto fd = find_descriptor(id);
+    auto fd = find_descriptor(info);
     if (!fd) {
         if (auto opened = platform::open_file(info.path, true, true);
-            opened && platform::is_same_file(opened->get(), id)) {
+            opened && is_mapped_file(opened->get(), info)) {
             fd = std::move(*opened);
         }
     }
@@ -131,8 +144,12 @@ void opener::find_backing(segment& seg) {
         !platform::require_usable_filesystem(fd.get(), info.path)) {
         return;
     }
+    auto id = platform::identify(fd.get(), info.path);
+    if (!id) {
+        return;
+    }
     seg.fd_ = std::move(fd);
-    seg.id_ = id;
+    seg.id_ = *id;
     seg.file_base_ = info.file_offset;
     seg.path_ = info.path;
     seg.backing_ = backing::file;
@@ -151,7 +168,7 @@ result<std::unique_ptr<segment>> opener::over_buffer(const segment_options& opti
     seg->base_ = static_cast<std::byte*>(options.buffer) + skip;
     const std::uint64_t usable = base::align_down(options.buffer_size - skip, granule);
     seg->mapped_size_ = std::min(usable, max_capacity);
-    find_backing(*seg);
+    find_backing(*seg, options.plain_memory);
     if (!seg->solo_) {
         if (auto ok = take_open_lock(*seg, true); !ok) {
             return ok.err();
@@ -215,10 +232,21 @@ result<void> opener::attach_or_format(segment& seg, const segment_options& optio
             return error{errc::corruption, 0, "the buffer is shorter than the arena in it",
                          seg.path_};
         }
-        return check_control(seg, seg.mapped_size_);
+        return check_control(seg);
     }
     const bool anonymous = seg.solo_ && (seg.backing_ == backing::shared_memory ||
                                          seg.backing_ == backing::private_memory);
+    geometry old;
+    if (options.format_buffer && seg.header_.magic == segment_magic &&
+        check_header(seg.header_, true, old, seg.path_)) {
+        seg.geo_ = old;
+        if (old.min_capacity() <= seg.mapped_size_ && is_in_use(seg)) {
+            return error{errc::exists, EBUSY,
+                         "the buffer holds an arena that another process is using; it was left "
+                         "untouched",
+                         seg.path_};
+        }
+    }
     // The bytes before and after what can be used are looked at, never written.
     const auto* all = static_cast<const std::byte*>(options.buffer);
     const std::byte* end = seg.base_ + seg.mapped_size_;
@@ -245,7 +273,7 @@ result<void> opener::attach_or_format(segment& seg, const segment_options& optio
                      seg.path_};
     }
     make_header(seg.header_, seg.geo_, options.alignment != 0 ? options.alignment : granule,
-                new_uuid(), platform::unix_time());
+                new_uuid(), platform::unix_time(), feature::fixed_size);
     const int rc = seg.extend(0, seg.geo_.data_offset() + seg.geo_.chunk_bytes());
     if (rc != 0) {
         return platform::system_error("cannot reserve space in the buffer", rc, seg.path_);

@@ -48,11 +48,13 @@ std::uint64_t geometry::chunk_bytes() const noexcept {
 }
 
 void make_header(file_header& header, const geometry& geo, std::uint64_t alignment,
-                 const std::array<std::uint8_t, 16>& uuid, std::uint64_t created) noexcept {
+                 const std::array<std::uint8_t, 16>& uuid, std::uint64_t created,
+                 std::uint64_t features_compatible) noexcept {
     std::memset(static_cast<void*>(&header), 0, sizeof header);
     header.magic = segment_magic;
     header.byte_order = byte_order_mark;
     header.version = format_version;
+    header.features_compatible = features_compatible;
     header.uuid = uuid;
     header.created = created;
     header.alignment = alignment;
@@ -111,8 +113,8 @@ result<void> check_header(const file_header& header, bool writable, geometry& ge
     geo.slot_count = header.slot_count;
     geo.transit_count = header.transit_count;
     file_header expected;
-    make_header(expected, geo, header.alignment, header.uuid, header.created);
-    expected.features_compatible = header.features_compatible;
+    make_header(expected, geo, header.alignment, header.uuid, header.created,
+                header.features_compatible);
     expected.features_read_only = header.features_read_only;
     const auto* a = reinterpret_cast<const char*>(&expected);
     const auto* b = reinterpret_cast<const char*>(&header);

@@ -34,6 +34,12 @@ constexpr std::uint64_t max_chunks = radix_fanout * radix_fanout;
 
 constexpr std::uint32_t nil = 0xFFFFFFFF;  // no record
 
+// Bits of features_compatible.
+namespace feature {
+// The file's size belongs to somebody else: never cut or lengthened.
+constexpr std::uint64_t fixed_size = 1;
+}  // namespace feature
+
 // Page 0. Written once, when the segment is formatted; never changed.
 struct file_header {
     std::array<char, 8> magic;
@@ -246,7 +252,8 @@ struct geometry {
 
 // Fills a header for a new segment, checksum included.
 void make_header(file_header& header, const geometry& geo, std::uint64_t alignment,
-                 const std::array<std::uint8_t, 16>& uuid, std::uint64_t created) noexcept;
+                 const std::array<std::uint8_t, 16>& uuid, std::uint64_t created,
+                 std::uint64_t features_compatible) noexcept;
 
 // Judges a header that was read. On success `geo` holds its geometry.
 result<void> check_header(const file_header& header, bool writable, geometry& geo,

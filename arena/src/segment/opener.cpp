@@ -66,13 +66,16 @@ result<void> opener::format_file(segment& seg, const segment_options& options) {
         options.capacity != 0 ? options.capacity : default_capacity(seg.fd_.get()), format_page);
     seg.geo_ = geometry::for_capacity(seg.requested_capacity_);
     make_header(seg.header_, seg.geo_, options.alignment != 0 ? options.alignment : granule,
-                new_uuid(), platform::unix_time());
+                new_uuid(), platform::unix_time(), 0);
     const std::uint64_t first = seg.geo_.data_offset();
     const int rc = seg.extend(0, first + seg.geo_.chunk_bytes());
     if (rc != 0) {
         return platform::system_error("cannot reserve space for the arena", rc, seg.path_);
     }
-    if (auto mapped = map_new(seg, seg.path_); !mapped) {
+    // A ceiling that nobody asked for gives way to a limit on addresses.
+    const std::uint64_t least =
+        options.capacity != 0 ? seg.requested_capacity_ : 16 * mebibyte;
+    if (auto mapped = map_new(seg, least, seg.path_); !mapped) {
         return mapped;
     }
     std::memcpy(seg.base_, &seg.header_, sizeof seg.header_);
@@ -82,13 +85,14 @@ result<void> opener::format_file(segment& seg, const segment_options& options) {
     return {};
 }
 
-result<void> opener::map_new(segment& seg, const std::string& shown) {
+result<void> opener::map_new(segment& seg, std::uint64_t least, const std::string& shown) {
     const std::uint64_t reserve = std::max(seg.requested_capacity_, default_reserve);
-    auto mapped = platform::mapped_region::map_file(seg.fd_.get(), reserve, seg.requested_capacity_,
-                                                    seg.writable_, shown);
+    auto mapped =
+        platform::mapped_region::map_file(seg.fd_.get(), reserve, least, seg.writable_, shown);
     if (!mapped) {
         return mapped.err();
     }
+    seg.requested_capacity_ = std::min(seg.requested_capacity_, mapped->size());
     seg.owned_ = std::move(*mapped);
     seg.base_ = seg.owned_.data();
     seg.mapped_size_ = seg.owned_.size();
@@ -261,8 +265,16 @@ result<void> opener::join(segment& seg, bool writable) {
     if (auto ok = take_open_lock(seg, writable); !ok) {
         return ok;
     }
-    seg.requested_capacity_ = *bytes;
-    if (auto mapped = map_new(seg, seg.path_); !mapped) {
+    // Mapped once, for as much as it may become.
+    std::uint64_t ceiling = 0;
+    const auto at = seg.geo_.control_offset() + offsetof(control_page, capacity);
+    if (::pread(seg.fd_.get(), &ceiling, sizeof ceiling, static_cast<off_t>(at)) !=
+            static_cast<ssize_t>(sizeof ceiling) ||
+        ceiling > max_capacity) {
+        ceiling = 0;  // judged by check_control
+    }
+    seg.requested_capacity_ = std::max(*bytes, ceiling);
+    if (auto mapped = map_new(seg, *bytes, seg.path_); !mapped) {
         return mapped;
     }
     const control_page& c = seg.control();
@@ -273,7 +285,7 @@ result<void> opener::join(segment& seg, bool writable) {
     seg.deserted_ = !alive;
     seg.reset_ = !alive && (!now.is_certainly(then) || c.initialized != 1);
     if (!seg.reset_) {
-        if (auto ok = check_control(seg, *bytes); !ok) {
+        if (auto ok = check_control(seg); !ok) {
             return ok;
         }
         if (c.capacity > seg.mapped_size_) {
@@ -296,6 +308,15 @@ result<void> opener::join(segment& seg, bool writable) {
     if (!writable) {
         seg.finish_opening();
         return {};
+    }
+    if (seg.reset_) {
+        // A sparse copy has holes where the tables go: not a byte before they
+        // have their blocks.
+        const int rc = seg.commit_range(0, seg.geo_.data_offset() + seg.geo_.chunk_bytes());
+        if (rc != 0) {
+            return platform::system_error("cannot reserve space for the arena's tables", rc,
+                                          seg.path_);
+        }
     }
     return take_slot(seg);
 }

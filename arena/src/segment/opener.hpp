@@ -16,13 +16,13 @@ public:
 
 private:
     static result<void> format_file(segment& seg, const segment_options& options);
-    static result<void> map_new(segment& seg, const std::string& shown);
+    static result<void> map_new(segment& seg, std::uint64_t least, const std::string& shown);
     static result<void> join(segment& seg, bool writable);
     static result<void> prepare_new(segment& seg, const segment_options& options);
     static result<void> take_open_lock(segment& seg, bool exclusive);
     static result<void> take_slot(segment& seg);
     static result<void> attach_or_format(segment& seg, const segment_options& options);
-    static void find_backing(segment& seg);
+    static void find_backing(segment& seg, bool plain_memory);
 };
 
 // Waits for nobody longer than this while another process is opening.

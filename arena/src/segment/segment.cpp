@@ -31,7 +31,11 @@ result<std::unique_ptr<segment>> segment::open(const segment_options& options) {
             return opener::open_existing(options, path, false);
         case open_mode::read_write:
             return opener::open_existing(options, path, true);
-        case open_mode::create:
+        case open_mode::create: {
+            // What it replaces is the file behind the links, and only a file.
+            auto target = platform::regular_target(path);
+            return target ? opener::create_named(options, *target) : target.err();
+        }
         case open_mode::exclusive:
             return opener::create_named(options, path);
         case open_mode::append:
@@ -53,6 +57,12 @@ result<std::unique_ptr<segment>> segment::open(const segment_options& options) {
 segment::~segment() {
     if (!unnamed_.temporary_name.empty()) {
         ::unlink(unnamed_.temporary_name.c_str());
+    }
+    if (fd_ && !descriptor_intact()) {
+        (void)fd_.release();  // that number is somebody else's now
+    }
+    if (spare_ && !platform::is_same_file(spare_.get(), id_)) {
+        (void)spare_.release();
     }
     if (opening_) {
         finish_opening();
@@ -118,7 +128,8 @@ bool segment::is_alive(std::uint32_t slot) const noexcept {
     if (solo_ || slot >= geo_.slot_count) {
         return false;
     }
-    return platform::is_locked_by_other(fd_.get(), lock_base + file_base_ + slot, 1);
+    // Without the descriptor nothing is known: nobody is taken for dead.
+    return !descriptor_intact() || platform::is_locked_by_other(fd_.get(), lock_base + file_base_ + slot, 1);
 }
 
 std::uint32_t segment::count_live_slots() const noexcept {
@@ -136,8 +147,17 @@ std::uint32_t segment::count_live_slots() const noexcept {
     return live;
 }
 
+bool segment::other_slots_alive() const noexcept {
+    return platform::is_locked_by_other(fd_.get(), lock_base + file_base_, geo_.slot_count);
+}
+
 bool segment::descriptor_intact() const noexcept {
-    return solo_ || platform::is_same_file(fd_.get(), id_);
+    return solo_ || (fd_ && platform::is_same_file(fd_.get(), id_));
+}
+
+void segment::close_descriptor() noexcept {
+    fd_.reset();
+    spare_.reset();
 }
 
 result<segment::claimed_slot> segment::claim_slot(int fd) noexcept {
@@ -202,12 +222,14 @@ void segment::adopt_slot(claimed_slot claimed) noexcept {
 }
 
 bool segment::hold_dead_slot(std::uint32_t slot) noexcept {
-    return platform::try_lock_byte(fd_.get(), lock_base + file_base_ + slot) ==
+    return descriptor_intact() && platform::try_lock_byte(fd_.get(), lock_base + file_base_ + slot) ==
            platform::lock_answer::taken;
 }
 
 void segment::let_dead_slot_go(std::uint32_t slot) noexcept {
-    platform::unlock_byte(fd_.get(), lock_base + file_base_ + slot);
+    if (descriptor_intact()) {
+        platform::unlock_byte(fd_.get(), lock_base + file_base_ + slot);
+    }
 }
 
 void segment::leave_slot() noexcept {
@@ -215,7 +237,7 @@ void segment::leave_slot() noexcept {
         return;
     }
     slot_at(slot_).state.store(0, std::memory_order_release);
-    if (!solo_) {
+    if (!solo_ && descriptor_intact()) {
         platform::unlock_byte(fd_.get(), lock_base + file_base_ + slot_);
     }
 }
@@ -224,38 +246,28 @@ int segment::extend(std::uint64_t from, std::uint64_t to) noexcept {
     if (to <= from) {
         return 0;
     }
-    switch (backing_) {
-        case backing::file: {
-            const bool fixed_size = kind_ == segment_kind::buffer;
-            const int rc =
-                platform::allocate_range(fd_.get(), file_base_ + from, to - from, fixed_size);
-            if (rc == EOPNOTSUPP && !fixed_size) {
-                // No reservation on this file system: growing is all there is.
-                return ::ftruncate(fd_.get(), static_cast<off_t>(to)) == 0 ? 0 : errno;
-            }
-            if (rc == EOPNOTSUPP) {
-                return 0;
-            }
-            if (rc != 0) {
-                if (fixed_size) {
-                    platform::punch_range(fd_.get(), file_base_ + from, to - from);
-                } else {
-                    undo_extend(from);
-                }
-            }
-            return rc;
-        }
-        case backing::shared_memory:
-            return commit_range(from, to - from);
-        case backing::private_memory:
-        case backing::opaque:
-            return 0;
+    if (backing_ != backing::file) {
+        return commit_range(from, to - from);
     }
-    return EINVAL;
+    if (!descriptor_intact()) {
+        return EBADF;
+    }
+    const bool keep_size = has_fixed_size();
+    const int rc = platform::allocate_range(fd_.get(), file_base_ + from, to - from, keep_size);
+    if (rc == EOPNOTSUPP) {
+        // No reservation on this file system: growing is all there is.
+        return keep_size || ::ftruncate(fd_.get(), static_cast<off_t>(to)) == 0 ? 0 : errno;
+    }
+    if (rc != 0 && keep_size) {
+        platform::punch_range(fd_.get(), file_base_ + from, to - from);
+    } else if (rc != 0) {
+        undo_extend(from);
+    }
+    return rc;
 }
 
 void segment::undo_extend(std::uint64_t watermark) noexcept {
-    if (backing_ == backing::file && kind_ != segment_kind::buffer) {
+    if (backing_ == backing::file && !has_fixed_size() && descriptor_intact()) {
         // ext4 keeps what a failed fallocate took until the file is cut.
         (void)!::ftruncate(fd_.get(), static_cast<off_t>(watermark));
     }
@@ -264,20 +276,22 @@ void segment::undo_extend(std::uint64_t watermark) noexcept {
 int segment::commit_range(std::uint64_t offset, std::uint64_t size) noexcept {
     switch (backing_) {
         case backing::file: {
-            const int rc = platform::allocate_range(fd_.get(), file_base_ + offset, size, true);
-            if (rc != 0 && rc != EOPNOTSUPP) {
-                return rc;
+            if (!descriptor_intact()) {
+                return EBADF;
             }
-            return 0;
+            const int rc = platform::allocate_range(fd_.get(), file_base_ + offset, size, true);
+            return rc == EOPNOTSUPP ? 0 : rc;
         }
         case backing::shared_memory: {
             const auto start = reinterpret_cast<std::uintptr_t>(base_) + offset;
             const auto first = base::align_down(start, platform::page_size);
             const auto last = base::align_up(start + size, platform::page_size);
-            const int rc = platform::populate_for_write(reinterpret_cast<void*>(first), last - first);
-            if (rc == EINVAL) {
-                return 0;  // an old kernel or a device mapping: nothing to commit
+            const int rc =
+                platform::populate_for_write(reinterpret_cast<void*>(first), last - first);
+            if (rc == 0 || rc == EINVAL) {
+                return 0;  // EINVAL: an old kernel or a device mapping, nothing to commit
             }
+            (void)discard_range(offset, size);  // what it got before it failed
             return rc == EFAULT ? ENOSPC : rc;
         }
         case backing::private_memory:
@@ -288,17 +302,20 @@ int segment::commit_range(std::uint64_t offset, std::uint64_t size) noexcept {
 }
 
 int segment::discard_range(std::uint64_t offset, std::uint64_t size) noexcept {
-    switch (backing_) {
-        case backing::file:
-            return platform::punch_range(fd_.get(), file_base_ + offset, size);
-        case backing::shared_memory:
-            return platform::remove_shared(base_ + offset, size);
-        case backing::private_memory:
-            return platform::discard_private(base_ + offset, size);
-        case backing::opaque:
-            return EOPNOTSUPP;
+    if (backing_ == backing::file) {
+        return descriptor_intact() ? platform::punch_range(fd_.get(), file_base_ + offset, size)
+                                   : EBADF;
     }
-    return EINVAL;
+    // Advice works on whole pages: those that lie inside, never a neighbour's.
+    const auto base = reinterpret_cast<std::uintptr_t>(base_);
+    const auto first = base::align_up(base + offset, platform::page_size);
+    const auto last = base::align_down(base + offset + size, platform::page_size);
+    if (backing_ == backing::opaque || last <= first) {
+        return EOPNOTSUPP;
+    }
+    auto* address = reinterpret_cast<void*>(first);
+    return backing_ == backing::shared_memory ? platform::remove_shared(address, last - first)
+                                              : platform::discard_private(address, last - first);
 }
 
 result<void> segment::unlink() noexcept {
@@ -325,8 +342,17 @@ result<void> segment::unlink() noexcept {
     return {};
 }
 
-result<void> check_control(const segment& seg, std::uint64_t file_bytes) {
-    const control_page& c = seg.control();
+result<void> check_control(const segment& seg) {
+    // A copy first, the size after it: the file only grows ahead of the state.
+    const control_page& shared = seg.control();
+    const std::uint64_t capacity = __atomic_load_n(&shared.capacity, __ATOMIC_RELAXED);
+    const std::uint64_t watermark = __atomic_load_n(&shared.watermark, __ATOMIC_ACQUIRE);
+    const std::uint64_t chunks = __atomic_load_n(&shared.chunk_count, __ATOMIC_RELAXED);
+    const std::uint64_t records = __atomic_load_n(&shared.record_bump, __ATOMIC_RELAXED);
+    auto bytes = seg.file_bytes();
+    if (!bytes) {
+        return bytes.err();
+    }
     const std::uint64_t first = seg.geo().data_offset() + seg.geo().chunk_bytes();
     const auto bad = [&](const char* what) {
         return error{errc::corruption, 0,
@@ -335,18 +361,17 @@ result<void> check_control(const segment& seg, std::uint64_t file_bytes) {
                          "; restore the file from a copy",
                      seg.path()};
     };
-    if (c.capacity > max_capacity || c.capacity < seg.geo().min_capacity()) {
+    if (capacity > max_capacity || capacity < seg.geo().min_capacity()) {
         return bad("impossible capacity");
     }
-    if (c.watermark < first || c.watermark > c.capacity || c.watermark % granule != 0) {
+    if (watermark < first || watermark > capacity || watermark % granule != 0) {
         return bad("impossible watermark");
     }
-    if (c.watermark > file_bytes) {
+    if (watermark > *bytes) {
         return bad("the file is shorter than its committed part (it was truncated)");
     }
-    if (c.chunk_count == 0 || c.chunk_count > max_chunks ||
-        c.chunk_count * seg.geo().chunk_bytes() > c.watermark ||
-        c.record_bump > std::uint64_t{c.chunk_count} << seg.geo().chunk_shift) {
+    if (chunks == 0 || chunks > max_chunks || chunks * seg.geo().chunk_bytes() > watermark ||
+        records > chunks << seg.geo().chunk_shift) {
         return bad("impossible number of records");
     }
     return {};

@@ -35,6 +35,10 @@ struct segment_options {
     void* buffer = nullptr;  // kind buffer only
     std::uint64_t buffer_size = 0;
     bool format_buffer = false;  // format whatever the buffer holds
+    // Anonymous shared pages of the buffer are ordinary memory, whose pages may
+    // be given back (false: a device may know their addresses).
+    bool plain_memory = true;
+    std::shared_ptr<void> keep_alive;  // what keeps the buffer there
 };
 
 // How the pages of a segment come and go.
@@ -69,6 +73,11 @@ public:
     segment_kind kind() const noexcept { return kind_; }
     backing pages() const noexcept { return backing_; }
     bool writable() const noexcept { return writable_; }
+    // Its size is its owner's: no growth, no truncation.
+    bool has_fixed_size() const noexcept {
+        return kind_ == segment_kind::buffer ||
+               (header_.features_compatible & feature::fixed_size) != 0;
+    }
     bool is_solo() const noexcept { return solo_; }  // one process only, no slots
     const std::string& path() const noexcept { return path_; }
     const std::string& name() const noexcept { return name_; }
@@ -89,6 +98,7 @@ public:
     std::uint32_t owner_word() const noexcept { return owner_word_; }
     bool is_alive(std::uint32_t slot) const noexcept override;
     std::uint32_t count_live_slots() const noexcept;
+    bool other_slots_alive() const noexcept;
     // The descriptor still is the arena's file (daemons close what they find).
     bool descriptor_intact() const noexcept;
 
@@ -109,6 +119,7 @@ public:
     // while its row is reaped; false if it is alive.
     bool hold_dead_slot(std::uint32_t slot) noexcept;
     void let_dead_slot_go(std::uint32_t slot) noexcept;
+    void close_descriptor() noexcept;  // in a child that has no slot
     void leave_slot() noexcept;                      // the row must be empty
 
     // Commits [from, to) at the end of the committed part / gives it back
@@ -166,6 +177,6 @@ private:
 const root_page* current_root(const std::byte* base, const file_header& header) noexcept;
 
 // Sanity of the volatile state's numbers that everything else relies on.
-result<void> check_control(const segment& seg, std::uint64_t file_bytes);
+result<void> check_control(const segment& seg);
 
 }  // namespace ndarena::segment

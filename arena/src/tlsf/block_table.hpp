@@ -50,7 +50,7 @@ public:
     // given state, else the trap.
     block_record& at(std::uint32_t index, block_state state) noexcept {
         block_record& r = at(index);
-        if (r.state != state || !is_placed(r)) {
+        if (r.state != state || !is_placed(r) || r.payload > r.size) {
             return trap();
         }
         return r;

@@ -8,6 +8,7 @@ namespace {
 // Blocks looked at in one list before the search moves on; keeps it O(1) and
 // finds the block that an identical request has just given back.
 constexpr int scan_limit = 4;
+constexpr int thorough_scan_limit = 1024;  // before a request is refused
 
 std::uint64_t minus(std::uint64_t a, std::uint64_t b) noexcept { return a > b ? a - b : 0; }
 
@@ -60,9 +61,10 @@ bool allocator::fits(const block_record& r, std::uint64_t size,
     return start - r.offset <= r.size && size <= r.size - (start - r.offset);
 }
 
-std::uint32_t allocator::scan(size_class c, std::uint64_t size, std::uint64_t alignment) noexcept {
+std::uint32_t allocator::scan(size_class c, std::uint64_t size, std::uint64_t alignment,
+                              int limit) noexcept {
     std::uint32_t index = lists_.head(c);
-    for (int i = 0; i < scan_limit && index != nil; ++i) {
+    for (int i = 0; i < limit && index != nil; ++i) {
         const block_record& r = table_.at(index, block_state::free);
         if (fits(r, size, alignment)) {
             return index;
@@ -72,15 +74,15 @@ std::uint32_t allocator::scan(size_class c, std::uint64_t size, std::uint64_t al
     return nil;
 }
 
-std::uint32_t allocator::search(std::uint64_t size, std::uint64_t alignment) noexcept {
+std::uint32_t allocator::search(std::uint64_t size, std::uint64_t alignment, int limit) noexcept {
     size_class c = class_of(size);
-    std::uint32_t found = scan(c, size, alignment);
+    std::uint32_t found = scan(c, size, alignment, limit);
     if (found != nil) {
         return found;
     }
     ++c.second;
     if (lists_.find_from(c)) {
-        found = scan(c, size, alignment);
+        found = scan(c, size, alignment, limit);
         if (found != nil) {
             return found;
         }
@@ -88,7 +90,7 @@ std::uint32_t allocator::search(std::uint64_t size, std::uint64_t alignment) noe
     if (alignment != segment::granule) {
         // Too few blocks start where they should: one class up any block does.
         c = class_that_holds(size + alignment - segment::granule);
-        if (lists_.find_from(c) && (found = scan(c, size, alignment)) != nil) {
+        if (lists_.find_from(c) && (found = scan(c, size, alignment, limit)) != nil) {
             return found;
         }
     }
@@ -190,6 +192,7 @@ placement allocator::carve(std::uint32_t index, block_record& r, std::uint64_t s
         block_record& a = table_.at(got.record);
         a.offset = got.offset;
         a.size = size;
+        a.payload = 0;  // not what the record held in a former life
         if (gap == 0) {
             link_before(got.record, a, index, r);
             reshape_free(index, r, got.offset + size, tail, minus(dirty, size), now);
@@ -222,9 +225,10 @@ placement allocator::carve(std::uint32_t index, block_record& r, std::uint64_t s
     return got;
 }
 
-placement allocator::allocate(std::uint64_t size, std::uint64_t alignment,
-                              std::uint64_t now) noexcept {
-    const std::uint32_t index = search(size, alignment);
+placement allocator::allocate(std::uint64_t size, std::uint64_t alignment, std::uint64_t now,
+                              bool thorough) noexcept {
+    const std::uint32_t index =
+        search(size, alignment, thorough ? thorough_scan_limit : scan_limit);
     if (index == nil) {
         return {};
     }
@@ -337,6 +341,10 @@ bool allocator::resize(std::uint32_t index, std::uint64_t size, std::uint64_t no
             return false;
         }
         grown.has_holes = (right->flags & holes) != 0;
+        if (grown.has_holes) {
+            undo.note(&r.flags);
+            r.flags |= holes;  // until the new part is committed
+        }
         const std::uint64_t dirty = right->payload;
         grown.dirty = std::min(dirty, more);
         std::int32_t free_blocks = 0;

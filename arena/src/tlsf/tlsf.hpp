@@ -49,7 +49,9 @@ public:
     // Finds `size` bytes (a result of block_size_for) at an address that is a
     // multiple of `alignment`. record == nil: no free block fits. The block is
     // in state allocated with no holder.
-    placement allocate(std::uint64_t size, std::uint64_t alignment, std::uint64_t now) noexcept;
+    // `thorough`: look further in the lists before giving up.
+    placement allocate(std::uint64_t size, std::uint64_t alignment, std::uint64_t now,
+                       bool thorough = false) noexcept;
 
     // Frees a block of any kind but free; the first `dirty` bytes of it may be
     // non-zero. Coalesces with free neighbours.
@@ -57,7 +59,8 @@ public:
 
     // Resizes an allocated block where it lies; false if its neighbour does
     // not allow it (nothing changed). After growing, `has_holes` in `grown`
-    // says that the new part must be committed; `dirty` is as in placement.
+    // says that the new part must be committed, and the block is marked so
+    // until the caller clears the mark; `dirty` is as in placement.
     bool resize(std::uint32_t index, std::uint64_t size, std::uint64_t now,
                 placement& grown) noexcept;
 
@@ -75,8 +78,9 @@ public:
     void make_metadata(std::uint32_t index) noexcept;
 
 private:
-    std::uint32_t search(std::uint64_t size, std::uint64_t alignment) noexcept;
-    std::uint32_t scan(size_class c, std::uint64_t size, std::uint64_t alignment) noexcept;
+    std::uint32_t search(std::uint64_t size, std::uint64_t alignment, int limit) noexcept;
+    std::uint32_t scan(size_class c, std::uint64_t size, std::uint64_t alignment,
+                       int limit) noexcept;
     bool fits(const block_record& r, std::uint64_t size, std::uint64_t alignment) const noexcept;
     std::uint64_t align_offset(std::uint64_t offset, std::uint64_t alignment) const noexcept {
         return base::align_up(offset + bias_, alignment) - bias_;

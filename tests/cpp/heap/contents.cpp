@@ -221,7 +221,7 @@ TEST_F(HeapTest, OperationsNeedAtMost48UndoEntries) {
     h->set_purge(0, 0);
     std::mt19937_64 random(8);
     std::vector<void*> live;
-    const int operations = test::under_sanitizer ? 5000 : 50000;
+    const int operations = test::under_sanitizer ? 2000 : 10000;
     for (int i = 0; i < operations; ++i) {
         if (i % 100 == 0) {
             h->set_purge(random() % 2 == 0 ? -1 : 0, random() % (4 * mib));

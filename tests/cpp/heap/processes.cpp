@@ -55,7 +55,7 @@ protected:
 };
 
 TEST_F(Processes, DoNotDisturbEachOther) {
-    const int operations = test::under_sanitizer ? 2000 : 20000;
+    const int operations = test::under_sanitizer ? 1500 : 6000;
     std::vector<test::child> workers;
     for (std::uint64_t i = 0; i < 4; ++i) {
         workers.push_back(worker(i, operations));
@@ -66,6 +66,28 @@ TEST_F(Processes, DoNotDisturbEachOther) {
     const auto h = attach();
     EXPECT_EQ(h->allocated_bytes(), 0U);
     EXPECT_EQ(findings_of(*h), "");
+}
+
+TEST_F(Processes, RaceForANewFile) {
+    for (int round = 0; round < 20; ++round) {
+        const std::string name = dir_ / ("new" + std::to_string(round));
+        test::gate start;
+        std::vector<test::child> workers;
+        for (int i = 0; i < 4; ++i) {
+            workers.emplace_back([&] {
+                EXPECT_TRUE(start.wait());
+                const auto h = open(file(name, open_mode::append, 16 * mib));
+                ASSERT_NE(h, nullptr);
+                EXPECT_NE(h->allocate(1000, 0, false), nullptr);
+            });
+        }
+        for (int i = 0; i < 4; ++i) {
+            start.post();
+        }
+        for (auto& w : workers) {
+            ASSERT_EQ(w.wait(), 0);
+        }
+    }
 }
 
 TEST_F(Processes, SeeEachOthersBlocksInTheCounters) {

@@ -98,6 +98,19 @@ TEST_F(ByteLock, IsKeptByAForkChildUntilItClosesTheDescriptor) {
     EXPECT_EQ(heir.wait(), 0);
 }
 
+TEST_F(ByteLock, ReadersShare) {
+    auto reader = open_file(path_, false, false);
+    const unique_fd other = another();
+    ASSERT_TRUE(reader && other);
+    EXPECT_EQ(try_share_byte(reader->get(), far_away), lock_answer::taken);
+    EXPECT_EQ(try_share_byte(fd_.get(), far_away), lock_answer::taken);
+    EXPECT_EQ(try_lock_byte(other.get(), far_away), lock_answer::busy);
+    unlock_byte(fd_.get(), far_away);
+    reader->reset();
+    EXPECT_EQ(try_lock_byte(other.get(), far_away), lock_answer::taken);
+    EXPECT_EQ(try_share_byte(fd_.get(), far_away), lock_answer::busy);
+}
+
 TEST_F(ByteLock, AFailingCallCountsAsAlive) {
     EXPECT_EQ(try_lock_byte(-1, far_away), lock_answer::failed);
     EXPECT_TRUE(is_locked_by_other(-1, far_away, 1));

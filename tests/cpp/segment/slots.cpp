@@ -104,10 +104,11 @@ TEST_F(SegmentTest, AClaimAheadIsAliveBeforeItsProcessIs) {
 
 TEST_F(SegmentTest, TheOpenLockIsHeldUntilRecoveryHasFinished) {
     const auto seg = open(file(path_, open_mode::exclusive, 4 * mebibyte));
+    EXPECT_TRUE(seg->publish());
     test::gate opened;
     test::child other([&] {
         const auto own = open(file(path_, open_mode::read_write));
-        EXPECT_FALSE(own->must_reset());
+        EXPECT_FALSE(own->must_reset()) << "seen before it was whole";
         opened.post();
     });
     ::usleep(30000);

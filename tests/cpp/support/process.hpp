@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include <poll.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -86,8 +87,8 @@ int in_raw_child(F&& body) {
     return status;
 }
 
-// One-way signal between a parent and its child: whoever waits returns when
-// the other side has posted or is gone.
+// One-way signal between a parent and its child. Waiting ends after half a
+// minute with false: the other side has failed.
 class gate {
 public:
     gate() { ok_ = ::pipe(ends_) == 0; }
@@ -99,11 +100,14 @@ public:
     }
     void post() { ok_ = ::write(ends_[1], "", 1) == 1; }
     bool wait() {
-        char byte = 0;
-        ssize_t got = 0;
-        while ((got = ::read(ends_[0], &byte, 1)) < 0 && errno == EINTR) {
+        struct pollfd readable {
+            ends_[0], POLLIN, 0
+        };
+        int ready = 0;
+        while ((ready = ::poll(&readable, 1, 30000)) < 0 && errno == EINTR) {
         }
-        return got == 1;
+        char byte = 0;
+        return ready == 1 && ::read(ends_[0], &byte, 1) == 1;
     }
 
 private:

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -97,6 +98,45 @@ inline std::vector<extent> blocks_of(world& w) {
         i = r.next_physical;
     }
     return list;
+}
+
+// All that the metadata says, in words: what lies in dead space is left out.
+inline std::string describe(world& w) {
+    std::ostringstream text;
+    const control_page& c = w.control();
+    for (const std::uint64_t number :
+         {c.watermark, c.purge_bytes, c.allocated, c.metadata, c.first_level}) {
+        text << number << ' ';
+    }
+    for (const std::uint32_t number :
+         {c.record_bump, c.record_free, c.record_spare, c.chunk_count, c.first_block, c.last_block,
+          c.purge_first, c.purge_last, c.allocated_count, c.free_count}) {
+        text << number << ' ';
+    }
+    for (const std::uint32_t bits : c.second_level) {
+        text << bits << ' ';
+    }
+    const auto* heads = reinterpret_cast<std::uint32_t*>(w.base() + w.geo().heads_offset());
+    for (unsigned i = 0; i < segment::first_level_count * segment::second_level_count; ++i) {
+        text << heads[i] << ' ';
+    }
+    for (std::uint32_t i = 0; i < c.record_bump; ++i) {
+        const block_record& r = w.record(i);
+        text << '\n' << i << ": " << static_cast<int>(r.state);
+        if (r.state == block_state::unused) {
+            text << " next " << r.next_free;
+            continue;
+        }
+        text << ' ' << r.offset << ' ' << r.size << ' ' << r.payload << ' ' << r.prev_physical
+             << ' ' << r.next_physical << ' ' << static_cast<int>(r.flags) << ' ' << r.holders;
+        if (r.state == block_state::free) {
+            text << ' ' << r.prev_free << ' ' << r.next_free << ' ' << r.serial;
+        }
+        if ((r.flags & queued) != 0) {
+            text << ' ' << r.prev_purge << ' ' << r.next_purge;
+        }
+    }
+    return text.str();
 }
 
 class model {
