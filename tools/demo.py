@@ -187,8 +187,12 @@ def _workspace(directory: str, keep: bool) -> Iterator[str]:
         raise SystemExit(128 + number)
 
     former = signal.signal(signal.SIGTERM, stop)
+    # Signals wait until the directory is one that `finally` knows of.
+    ending = {signal.SIGINT, signal.SIGTERM}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
     work = tempfile.mkdtemp(prefix="ndarena-demo-", dir=directory)
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         yield work
     finally:
         if keep:

@@ -44,8 +44,8 @@ void raise(const error& e) {
     py::object path = py::none();
     if (!e.path.empty()) {
         // Paths are bytes to the system; Python has its own way to show them.
-        path = py::reinterpret_steal<py::object>(
-            PyUnicode_DecodeFSDefaultAndSize(e.path.data(), static_cast<Py_ssize_t>(e.path.size())));
+        path = py::reinterpret_steal<py::object>(PyUnicode_DecodeFSDefaultAndSize(
+            e.path.data(), static_cast<Py_ssize_t>(e.path.size())));
         if (!path) {
             throw py::error_already_set();
         }

@@ -118,7 +118,8 @@ std::shared_ptr<py_arena> py_arena::find(const void* address) {
     const auto held = numpy::lease::find(address);
     for (auto it = known.rbegin(); held && it != known.rend(); ++it) {
         if ((*it)->is_closed()) {
-            was_closed = was_closed || (*it)->uuid_ == hexadecimal(held->heap().seg().header().uuid);
+            was_closed =
+                was_closed || (*it)->uuid_ == hexadecimal(held->heap().seg().header().uuid);
         } else if (const auto other = (*it)->lease_if_alive();
                    other && &other->heap() == &held->heap()) {
             return *it;

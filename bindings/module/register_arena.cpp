@@ -159,7 +159,8 @@ void register_arena(py::module_& m) {
             py::arg("array"))
         .def("offset_of", &offset_of, py::arg("array"))
         .def("blocks", &blocks_of)
-        .def("last_error", [](const py_arena& self) { return text_or_none(self.lease()->heap().refusal()); })
+        .def("last_error",
+             [](const py_arena& self) { return text_or_none(self.lease()->heap().refusal()); })
         .def("make_handler", &make_handler, py::arg("min_size"), py::arg("fallback"))
         .def(
             "set_purge",

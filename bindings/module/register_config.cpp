@@ -23,8 +23,8 @@ void register_config(py::module_& m) {
 #endif
         d["cplusplus"] = static_cast<long>(__cplusplus);
         d["build_type"] = NDARENA_BUILD_TYPE;
-        d["pybind11"] = PYBIND11_TOSTRING(PYBIND11_VERSION_MAJOR) "." PYBIND11_TOSTRING(
-            PYBIND11_VERSION_MINOR);
+        d["pybind11"] =
+            PYBIND11_TOSTRING(PYBIND11_VERSION_MAJOR) "." PYBIND11_TOSTRING(PYBIND11_VERSION_MINOR);
         d["boost"] = BOOST_LIB_VERSION;
         d["numpy_abi"] = numpy::abi_version();
         d["numpy_api_target"] = numpy::api_target();

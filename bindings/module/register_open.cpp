@@ -51,8 +51,7 @@ std::shared_ptr<py_arena> open_with(const options& o) {
 }
 
 std::string path_bytes(const py::str& path) {
-    const auto encoded =
-        py::reinterpret_steal<py::bytes>(PyUnicode_EncodeFSDefault(path.ptr()));
+    const auto encoded = py::reinterpret_steal<py::bytes>(PyUnicode_EncodeFSDefault(path.ptr()));
     if (!encoded) {
         throw py::error_already_set();
     }

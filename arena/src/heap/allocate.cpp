@@ -56,8 +56,8 @@ void heap::note_allocation(found& f, const request& wanted) noexcept {
     if (wanted.may_colour && nbytes >= tlsf::page_block_threshold && nbytes <= coloured_below) {
         // Operands that all start at the same place modulo 4 KiB alias in the
         // store buffer; stagger them where rounding has left room.
-        shift = std::min<std::uint64_t>(next_colour_++ % colours,
-                                        (f.place.size - nbytes) / kibibyte);
+        shift =
+            std::min<std::uint64_t>(next_colour_++ % colours, (f.place.size - nbytes) / kibibyte);
     }
     r.colour = static_cast<std::uint8_t>(shift);
     f.offset = f.place.offset + shift * kibibyte;
@@ -87,10 +87,9 @@ void* heap::allocate(std::uint64_t nbytes, std::uint64_t alignment, bool zero) n
                               : refuse(refusal_cause::forked, nbytes);
     }
     if (!usable()) {
-        return refuse(!seg_->writable() ? refusal_cause::read_only
-                      : poisoned_.load(std::memory_order_relaxed)
-                          ? refusal_cause::poisoned
-                          : refusal_cause::forked,
+        return refuse(!seg_->writable()                           ? refusal_cause::read_only
+                      : poisoned_.load(std::memory_order_relaxed) ? refusal_cause::poisoned
+                                                                  : refusal_cause::forked,
                       nbytes);
     }
     nbytes = std::max<std::uint64_t>(nbytes, 1);
@@ -122,8 +121,8 @@ void* heap::allocate(std::uint64_t nbytes, std::uint64_t alignment, bool zero) n
 // refusal is recorded.
 std::uint64_t heap::find_place(const request& wanted, found& f) noexcept {
     const std::uint64_t nbytes = wanted.nbytes;
-    bool thorough = false;        // the lists have been searched as far as it goes
-    bool disk_was_full = false;   // space has been given back once
+    bool thorough = false;       // the lists have been searched as far as it goes
+    bool disk_was_full = false;  // space has been given back once
     for (int attempt = 0; attempt < max_attempts; ++attempt) {
         const std::uint64_t now = platform::monotonic_milliseconds();
         bool due = false;
@@ -243,8 +242,7 @@ void heap::abandon(const found& f) noexcept {
     tlsf::block_record& r = table_.at(f.place.record, tlsf::block_state::allocated);
     if (unhold(f.place.record, r, seg_->slot())) {
         r.flags |= tlsf::holes;
-        tlsf_.release(f.place.record, clean ? 0 : f.place.size,
-                      platform::monotonic_milliseconds());
+        tlsf_.release(f.place.record, clean ? 0 : f.place.size, platform::monotonic_milliseconds());
     }
     (void)settle();
     unlock_shared();
@@ -396,9 +394,9 @@ heap::resize_outcome heap::resize_in_place(map_entry* wanted, std::uint64_t nbyt
         const std::uint64_t size = tlsf::block_size_for(nbytes + shift);
         const auto address = reinterpret_cast<std::uintptr_t>(seg_->base()) + r.offset;
         // Blocks of whole pages start at one; a shared block is never resized.
-        const bool possible = r.holders == 1 && room_for_record() &&
-                              (size < tlsf::page_block_threshold ||
-                               address % segment::format_page == 0);
+        const bool possible =
+            r.holders == 1 && room_for_record() &&
+            (size < tlsf::page_block_threshold || address % segment::format_page == 0);
         const bool done = possible && tlsf_.resize(record, size, now, grown);
         if (done) {
             table_.undo().set(r.payload, nbytes);

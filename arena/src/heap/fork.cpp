@@ -169,8 +169,8 @@ void heap::privatise_in_child() noexcept {
                 fork_ranges_.push_back({0, lead});
             }
             if (size > lead + seg_->mapped_size()) {
-                fork_ranges_.push_back({lead + seg_->mapped_size(),
-                                        size - lead - seg_->mapped_size()});
+                fork_ranges_.push_back(
+                    {lead + seg_->mapped_size(), size - lead - seg_->mapped_size()});
             }
             if (platform::make_private_copy(reinterpret_cast<void*>(first), size,
                                             fork_ranges_.data(), fork_ranges_.size(),

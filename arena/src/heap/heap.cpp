@@ -21,8 +21,8 @@ heap::heap(std::unique_ptr<segment::segment> seg, std::shared_ptr<void> keep_ali
     : keep_alive_(std::move(keep_alive)),
       seg_(std::move(seg)),
       cache_([] {
-          auto memory = platform::mapped_region::map_private(segment::max_chunks *
-                                                             sizeof(std::uint64_t));
+          auto memory =
+              platform::mapped_region::map_private(segment::max_chunks * sizeof(std::uint64_t));
           return memory ? std::move(*memory) : platform::mapped_region();
       }()),
       table_(seg_->base(), seg_->mapped_size(), seg_->geo(),
@@ -243,8 +243,7 @@ result<void> heap::grow(std::uint64_t capacity) {
     platform::lock_guard guard(mutex_);
     segment::control_page& c = seg_->control();
     if (!lock_shared()) {
-        return error{errc::lock_timeout, 0, "another process holds the arena's lock",
-                     seg_->path()};
+        return error{errc::lock_timeout, 0, "another process holds the arena's lock", seg_->path()};
     }
     error failure;
     if (capacity > c.capacity) {

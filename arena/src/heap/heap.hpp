@@ -23,18 +23,18 @@ using segment::segment_options;
 
 struct statistics {
     std::uint64_t capacity = 0;
-    std::uint64_t committed = 0;       // bytes below the watermark
-    std::uint64_t allocated = 0;       // bytes of allocated blocks
+    std::uint64_t committed = 0;  // bytes below the watermark
+    std::uint64_t allocated = 0;  // bytes of allocated blocks
     std::uint64_t peak_allocated = 0;
-    std::uint64_t largest_free = 0;    // largest request sure to fit, growth included
-    std::uint64_t n_blocks = 0;        // allocated blocks
+    std::uint64_t largest_free = 0;  // largest request sure to fit, growth included
+    std::uint64_t n_blocks = 0;      // allocated blocks
     std::uint64_t n_free_blocks = 0;
-    std::uint64_t resident = 0;        // bytes of the mapping in memory
-    std::uint64_t oom_count = 0;       // requests refused for want of room
-    std::uint64_t processes = 0;       // that have it open for writing
+    std::uint64_t resident = 0;   // bytes of the mapping in memory
+    std::uint64_t oom_count = 0;  // requests refused for want of room
+    std::uint64_t processes = 0;  // that have it open for writing
     std::uint64_t in_transit = 0;
-    std::uint64_t metadata = 0;        // bytes of the arena's own tables
-    std::uint64_t warm_free = 0;       // freed bytes kept for reuse
+    std::uint64_t metadata = 0;   // bytes of the arena's own tables
+    std::uint64_t warm_free = 0;  // freed bytes kept for reuse
 };
 
 enum class view_state : std::uint8_t {
@@ -108,11 +108,11 @@ public:
 
 private:
     struct request {
-        std::uint64_t nbytes;     // asked for
-        std::uint64_t size;       // of the block
-        std::uint64_t alignment;  // of the block
+        std::uint64_t nbytes;           // asked for
+        std::uint64_t size;             // of the block
+        std::uint64_t alignment;        // of the block
         std::uint32_t asked_alignment;  // 0: the arena's
-        bool may_colour;          // the payload may start a few KiB into the block
+        bool may_colour;                // the payload may start a few KiB into the block
     };
     struct found {
         bool ok = false;
@@ -122,7 +122,15 @@ private:
         std::uint64_t serial = 0;
     };
     enum class refusal_cause : std::uint8_t {
-        none, capacity, disk, memory, lock, poisoned, forked, read_only, size,
+        none,
+        capacity,
+        disk,
+        memory,
+        lock,
+        poisoned,
+        forked,
+        read_only,
+        size,
     };
 
     // lifecycle

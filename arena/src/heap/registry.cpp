@@ -48,13 +48,20 @@ result<std::shared_ptr<heap>> registry::open(const segment_options& options) {
     if (conflict.code != errc::ok) {
         return conflict;
     }
-    auto seg = segment::segment::open(options);
-    if (!seg) {
-        return seg.err();
-    }
-    auto opened = std::make_shared<heap>(std::move(*seg), options.keep_alive);
-    if (auto ok = opened->start(); !ok) {
-        return ok.err();
+    std::shared_ptr<heap> opened;
+    for (int attempt = 0; !opened; ++attempt) {
+        auto seg = segment::segment::open(options);
+        if (!seg) {
+            return seg.err();
+        }
+        auto started = std::make_shared<heap>(std::move(*seg), options.keep_alive);
+        if (auto ok = started->start(); ok) {
+            opened = std::move(started);
+        } else if (ok.err().code != errc::exists || options.mode != open_mode::append ||
+                   attempt >= 10) {
+            return ok.err();
+        }
+        // Mode a, and another process has just created it: open that one.
     }
     if (opened->seg().writable() && options.kind != segment_kind::buffer &&
         options.capacity > opened->capacity()) {
@@ -69,8 +76,7 @@ result<std::shared_ptr<heap>> registry::open(const segment_options& options) {
 
 // What this process already has open: by file identity, or by address.
 std::shared_ptr<heap> registry::find_same(const segment_options& options, error& conflict) {
-    const bool creates =
-        options.mode == open_mode::create || options.mode == open_mode::exclusive;
+    const bool creates = options.mode == open_mode::create || options.mode == open_mode::exclusive;
     struct stat st {};
     switch (options.kind) {
         case segment_kind::scratch:
@@ -96,12 +102,12 @@ std::shared_ptr<heap> registry::find_same(const segment_options& options, error&
         std::shared_ptr<heap> same;
         for (const entry& e : entries_) {
             const segment::segment& seg = e.raw->seg();
-            const bool matches =
-                options.kind == segment_kind::buffer
-                    ? first < seg.base() + seg.mapped_size() && seg.base() < last
-                    : seg.kind() != segment_kind::buffer && seg.id().device == st.st_dev &&
-                          seg.id().inode == st.st_ino &&
-                          seg.writable() == (options.mode != open_mode::read);
+            const bool matches = options.kind == segment_kind::buffer
+                                     ? first < seg.base() + seg.mapped_size() && seg.base() < last
+                                     : seg.kind() != segment_kind::buffer &&
+                                           seg.id().device == st.st_dev &&
+                                           seg.id().inode == st.st_ino &&
+                                           seg.writable() == (options.mode != open_mode::read);
             if (matches) {
                 found = e.raw;
                 same = e.weak.lock();
@@ -120,8 +126,10 @@ std::shared_ptr<heap> registry::find_same(const segment_options& options, error&
              seg.base() < first + segment::granule && seg.base() + seg.mapped_size() <= last)) {
             return same;
         }
-        conflict = {errc::invalid, 0,
-                    "part of this buffer is in use by another arena with live arrays", {}};
+        conflict = {errc::invalid,
+                    0,
+                    "part of this buffer is in use by another arena with live arrays",
+                    {}};
         // Not the last reference: its destructor takes the lock that is held.
         parked_.push_back(std::move(same));
         return nullptr;

@@ -106,8 +106,9 @@ std::vector<std::string> heap::check() {
         return {};  // volatile state of another instance: it will be made anew
     }
     if (!seg_->writable() && seg_->was_deserted() && !table_.undo().is_empty()) {
-        return {"a process died in the middle of an operation; opening the arena for writing "
-                "finishes it (ndarena check --repair)"};
+        return {
+            "a process died in the middle of an operation; opening the arena for writing "
+            "finishes it (ndarena check --repair)"};
     }
     if (poisoned_.load(std::memory_order_acquire)) {
         return {std::string("this process no longer uses the arena: ") + poison_cause_};
@@ -220,8 +221,8 @@ std::string heap::refusal() noexcept {
         case refusal_cause::none:
             return next() != nullptr ? next()->refusal() : std::string{};
         case refusal_cause::capacity:
-            return "no room in the arena: " + asked + ", capacity " +
-                   base::human_size(capacity()) + ", " + base::human_size(allocated_bytes()) +
+            return "no room in the arena: " + asked + ", capacity " + base::human_size(capacity()) +
+                   ", " + base::human_size(allocated_bytes()) +
                    " allocated; raise it with arena.grow() or free arrays";
         case refusal_cause::disk:
             return "no room on the device: " + asked + ", " +
@@ -241,8 +242,9 @@ std::string heap::refusal() noexcept {
         case refusal_cause::read_only:
             return "the arena was opened for reading (mode 'r')";
         case refusal_cause::size:
-            return asked + ", more than any arena can hold, or an alignment that is not a power "
-                           "of two up to 2 MiB";
+            return asked +
+                   ", more than any arena can hold, or an alignment that is not a power "
+                   "of two up to 2 MiB";
     }
     return {};
 }

@@ -72,7 +72,8 @@ bool heap::extend_to_fit(std::uint64_t size, std::uint64_t alignment, refusal_ca
         cause = refusal_cause::capacity;
         return false;
     }
-    std::uint64_t target = std::min(std::max(least, watermark + extension_step(watermark)), ceiling);
+    std::uint64_t target =
+        std::min(std::max(least, watermark + extension_step(watermark)), ceiling);
     os_errno = seg_->extend(watermark, target);
     if (os_errno != 0 && target > std::min(least, ceiling)) {
         target = std::min(least, ceiling);
@@ -106,8 +107,7 @@ bool heap::extend_to_fit(std::uint64_t size, std::uint64_t alignment, refusal_ca
 heap::refusal_cause heap::make_room(const request& wanted, int& os_errno) noexcept {
     refusal_cause cause = refusal_cause::none;
     // Rather than grow: look, now and then, whether somebody has died.
-    if (reap_now_and_then() != 0 ||
-        extend_to_fit(wanted.size, wanted.alignment, cause, os_errno)) {
+    if (reap_now_and_then() != 0 || extend_to_fit(wanted.size, wanted.alignment, cause, os_errno)) {
         return refusal_cause::none;
     }
     if ((cause == refusal_cause::capacity || cause == refusal_cause::disk) && reap_dead() != 0) {
@@ -159,8 +159,8 @@ bool heap::add_table(std::uint64_t bytes, bool is_chunk) noexcept {
                 return false;
             }
             if (table_.unused_count() >= 3) {
-                f.place = tlsf_.allocate(bytes, segment::format_page,
-                                         platform::monotonic_milliseconds());
+                f.place =
+                    tlsf_.allocate(bytes, segment::format_page, platform::monotonic_milliseconds());
                 if (f.place.record != tlsf::nil) {
                     note_allocation(f, wanted);
                 }

@@ -30,8 +30,7 @@ handler_state* state_of(PyObject* capsule) noexcept {
         return nullptr;
     }
     auto* handler = static_cast<PyDataMem_Handler*>(PyCapsule_GetPointer(capsule, capsule_name));
-    return handler == nullptr ? nullptr
-                              : static_cast<handler_state*>(handler->allocator.ctx);
+    return handler == nullptr ? nullptr : static_cast<handler_state*>(handler->allocator.ctx);
 }
 
 // Runs when the last array, context and variable have let go, possibly with an

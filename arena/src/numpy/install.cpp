@@ -27,7 +27,7 @@ struct installed_arena {
 struct redirection {
     platform::mutex mutex;  // one installs, uninstalls or forgets at a time
     PyDataMem_Handler handler{};
-    PyDataMem_Handler* saved = nullptr;           // NumPy's own
+    PyDataMem_Handler* saved = nullptr;  // NumPy's own
     std::atomic<installed_arena*> newest{nullptr};
     std::atomic<installed_arena*> current{nullptr};  // takes new requests
 
@@ -165,8 +165,7 @@ void forget_retired() {
         }
         // First keep everybody out, then look whether anything of it is alive.
         a->state.store(phase::leaving, std::memory_order_seq_cst);
-        if (a->visitors.load(std::memory_order_seq_cst) != 0 ||
-            a->to.heap->live_blocks() != 0) {
+        if (a->visitors.load(std::memory_order_seq_cst) != 0 || a->to.heap->live_blocks() != 0) {
             a->state.store(phase::here, std::memory_order_seq_cst);
             continue;
         }

@@ -96,8 +96,8 @@ result<nameless_file> create_nameless(const std::string& dir, unsigned perm) {
     int fd = ::open(dir.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, perm);
     if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
         file.temporary_name = dir + "/.ndarena-" + random_name();
-        fd = ::open(file.temporary_name.c_str(),
-                    O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, perm);
+        fd = ::open(file.temporary_name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                    perm);
     }
     if (fd < 0) {
         error e = system_error("cannot create a file in this directory", errno, dir);

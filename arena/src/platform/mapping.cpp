@@ -131,8 +131,8 @@ int wipe_on_fork(void* address, std::uint64_t size) noexcept {
 }
 
 int make_private(void* address, std::uint64_t size, int fd, std::uint64_t offset) noexcept {
-    void* p = ::mmap(address, size, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, static_cast<off_t>(offset));
+    void* p = ::mmap(address, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+                     fd, static_cast<off_t>(offset));
     return p == MAP_FAILED ? errno : 0;
 }
 
@@ -161,9 +161,9 @@ int make_private_copy(void* address, std::uint64_t size, const byte_range* copy,
         std::memcpy(static_cast<std::byte*>(address) + copy[i].offset,
                     static_cast<std::byte*>(source) + copy[i].offset, copy[i].size);
     }
-    const bool whole = std::memcmp(static_cast<std::byte*>(address) + witness,
-                                   static_cast<std::byte*>(source) + witness,
-                                   sizeof(std::uint64_t)) == 0;
+    const bool whole =
+        std::memcmp(static_cast<std::byte*>(address) + witness,
+                    static_cast<std::byte*>(source) + witness, sizeof(std::uint64_t)) == 0;
     ::munmap(source, size);
     return whole ? 0 : EAGAIN;
 }
@@ -189,8 +189,8 @@ std::uint64_t resident_bytes(void* address, std::uint64_t size) noexcept {
 
 mapping_info describe_mapping(const void* address, std::uint64_t size) {
     mapping_info info;
-    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> maps(
-        std::fopen("/proc/self/maps", "re"), &std::fclose);
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> maps(std::fopen("/proc/self/maps", "re"),
+                                                               &std::fclose);
     if (!maps) {
         return info;
     }

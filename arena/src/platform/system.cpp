@@ -161,9 +161,7 @@ std::uint64_t memory_limit() noexcept {
     return limit;
 }
 
-bool fork_guard_intact() noexcept {
-    return guard_byte()->load(std::memory_order_relaxed) != 0;
-}
+bool fork_guard_intact() noexcept { return guard_byte()->load(std::memory_order_relaxed) != 0; }
 
 void arm_fork_guard() noexcept { guard_byte()->store(1, std::memory_order_relaxed); }
 

@@ -73,8 +73,7 @@ bool data_is_zero(int fd, std::uint64_t file_base, std::byte* p, std::uint64_t s
 // shows another device number for mappings than for files.
 bool is_mapped_file(int fd, const platform::mapping_info& info) {
     auto id = platform::identify(fd, info.path);
-    return id && id->inode == info.inode &&
-           (id->device == info.device || platform::is_btrfs(fd));
+    return id && id->inode == info.inode && (id->device == info.device || platform::is_btrfs(fd));
 }
 
 // A descriptor of this process that refers to the file of the mapping.
@@ -210,10 +209,10 @@ result<void> opener::attach_or_format(segment& seg, const segment_options& optio
         }
         const control_page& c = seg.control();
         const platform::instance_id then{c.boot, c.device, c.inode, c.inode_generation, c.mount};
-        const platform::instance_id now =
-            seg.solo_ ? then : platform::instance_of(seg.fd_.get());
+        const platform::instance_id now = seg.solo_ ? then : platform::instance_of(seg.fd_.get());
         if (seg.solo_ && seg.backing_ == backing::shared_memory && owner_lives(seg)) {
-            return error{errc::exists, EBUSY,
+            return error{errc::exists,
+                         EBUSY,
                          "this anonymous buffer holds the arena of another live process (pid " +
                              std::to_string(seg.slot_at(0).pid) +
                              "); share a file or a named segment instead",

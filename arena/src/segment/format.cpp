@@ -80,7 +80,8 @@ void make_header(file_header& header, const geometry& geo, std::uint64_t alignme
 result<void> check_header(const file_header& header, bool writable, geometry& geo,
                           const std::string& path) {
     if (header.magic != segment_magic) {
-        return refuse(errc::format, "not an arena: the bytes at offset 0 are not ndarena's magic number", path);
+        return refuse(errc::format,
+                      "not an arena: the bytes at offset 0 are not ndarena's magic number", path);
     }
     if (header.byte_order != byte_order_mark) {
         return refuse(errc::format, "the arena was written on a host of another byte order", path);

@@ -113,23 +113,23 @@ struct control_page {
     std::uint64_t durable_error;
     // space
     std::uint64_t capacity;
-    std::uint64_t watermark;     // [0, watermark) is committed but for punched blocks
-    std::uint64_t initialized;   // 1 once the volatile state is whole
-    std::uint64_t serial;        // count of allocations of this session
+    std::uint64_t watermark;    // [0, watermark) is committed but for punched blocks
+    std::uint64_t initialized;  // 1 once the volatile state is whole
+    std::uint64_t serial;       // count of allocations of this session
     // block table
     std::uint32_t record_bump;   // records ever taken into use
     std::uint32_t record_free;   // first of the list of unused records
     std::uint32_t record_spare;  // how many are on that list
     std::uint32_t chunk_count;
-    std::uint32_t first_block;   // lowest and highest block, by address
+    std::uint32_t first_block;  // lowest and highest block, by address
     std::uint32_t last_block;
     // freed pages that wait for purging, oldest first
     std::uint32_t purge_first;
     std::uint32_t purge_last;
     std::uint64_t purge_bytes;
     // counters
-    std::uint64_t allocated;       // bytes of allocated blocks
-    std::uint64_t metadata;        // bytes of metadata blocks
+    std::uint64_t allocated;  // bytes of allocated blocks
+    std::uint64_t metadata;   // bytes of metadata blocks
     std::uint32_t allocated_count;
     std::uint32_t free_count;
     std::uint64_t peak_allocated;  // advisory
@@ -162,30 +162,30 @@ struct undo_page {
 static_assert(sizeof(undo_page) == 16 + 16 * 64);
 
 enum class block_state : std::uint8_t {
-    unused = 0,     // the record describes nothing
+    unused = 0,  // the record describes nothing
     free = 1,
     allocated = 2,
-    metadata = 3,   // chunks of records, radix pages
-    punching = 4,   // held by the process that is giving its pages back
+    metadata = 3,  // chunks of records, radix pages
+    punching = 4,  // held by the process that is giving its pages back
 };
 
 // One block. The two words marked A/F mean different things in allocated and
 // free blocks. Invariant of free blocks: bytes [dirty, size) read as zeros.
 struct block_record {
     std::uint64_t offset;
-    std::uint64_t size;           // multiple of the granule
-    std::uint64_t payload;        // A: bytes asked for        F: dirty prefix
-    std::uint64_t serial;         // A: identity of the block  F: time of freeing, ms
+    std::uint64_t size;     // multiple of the granule
+    std::uint64_t payload;  // A: bytes asked for        F: dirty prefix
+    std::uint64_t serial;   // A: identity of the block  F: time of freeing, ms
     std::uint32_t prev_physical;
     std::uint32_t next_physical;
-    std::uint32_t prev_free;      // F: free list; unused records: next_free only
+    std::uint32_t prev_free;  // F: free list; unused records: next_free only
     std::uint32_t next_free;
-    std::uint32_t prev_purge;     // F: purge queue
+    std::uint32_t prev_purge;  // F: purge queue
     std::uint32_t next_purge;
-    std::uint32_t holders;        // rows + transit tokens + names that hold it
+    std::uint32_t holders;  // rows + transit tokens + names that hold it
     block_state state;
     std::uint8_t flags;
-    std::uint8_t colour;          // payload starts `colour` KiB into the block
+    std::uint8_t colour;  // payload starts `colour` KiB into the block
     std::uint8_t reserved;
 };
 static_assert(sizeof(block_record) == 64);

@@ -73,8 +73,7 @@ result<void> opener::format_file(segment& seg, const segment_options& options) {
         return platform::system_error("cannot reserve space for the arena", rc, seg.path_);
     }
     // A ceiling that nobody asked for gives way to a limit on addresses.
-    const std::uint64_t least =
-        options.capacity != 0 ? seg.requested_capacity_ : 16 * mebibyte;
+    const std::uint64_t least = options.capacity != 0 ? seg.requested_capacity_ : 16 * mebibyte;
     if (auto mapped = map_new(seg, least, seg.path_); !mapped) {
         return mapped;
     }

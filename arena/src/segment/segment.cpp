@@ -129,7 +129,8 @@ bool segment::is_alive(std::uint32_t slot) const noexcept {
         return false;
     }
     // Without the descriptor nothing is known: nobody is taken for dead.
-    return !descriptor_intact() || platform::is_locked_by_other(fd_.get(), lock_base + file_base_ + slot, 1);
+    return !descriptor_intact() ||
+           platform::is_locked_by_other(fd_.get(), lock_base + file_base_ + slot, 1);
 }
 
 std::uint32_t segment::count_live_slots() const noexcept {
@@ -172,8 +173,8 @@ result<segment::claimed_slot> segment::claim_slot(int fd) noexcept {
             }
             const auto answer = platform::try_lock_byte(fd, first + i);
             if (answer == platform::lock_answer::failed) {
-                return platform::system_error("cannot lock the arena (are OFD locks supported here?)",
-                                              errno, path_);
+                return platform::system_error(
+                    "cannot lock the arena (are OFD locks supported here?)", errno, path_);
             }
             if (answer == platform::lock_answer::busy) {
                 continue;
@@ -222,8 +223,9 @@ void segment::adopt_slot(claimed_slot claimed) noexcept {
 }
 
 bool segment::hold_dead_slot(std::uint32_t slot) noexcept {
-    return descriptor_intact() && platform::try_lock_byte(fd_.get(), lock_base + file_base_ + slot) ==
-           platform::lock_answer::taken;
+    return descriptor_intact() &&
+           platform::try_lock_byte(fd_.get(), lock_base + file_base_ + slot) ==
+               platform::lock_answer::taken;
 }
 
 void segment::let_dead_slot_go(std::uint32_t slot) noexcept {
@@ -320,7 +322,8 @@ int segment::discard_range(std::uint64_t offset, std::uint64_t size) noexcept {
 
 result<void> segment::unlink() noexcept {
     if (kind_ == segment_kind::scratch || kind_ == segment_kind::buffer) {
-        return error{errc::unsupported, 0,
+        return error{errc::unsupported,
+                     0,
                      kind_ == segment_kind::scratch
                          ? "a scratch arena has no name to remove; it goes with its last array"
                          : "an arena over a buffer has no name to remove; remove what the buffer "

@@ -18,11 +18,11 @@ namespace ndarena::segment {
 
 enum class segment_kind : std::uint8_t { file, shared, scratch, buffer };
 enum class open_mode : std::uint8_t {
-    read,          // r   existing, for reading
-    read_write,    // r+  existing
-    create,        // w   new, in place of an existing one
-    exclusive,     // x   new, must not exist
-    append,        // a   existing, else new
+    read,        // r   existing, for reading
+    read_write,  // r+  existing
+    create,      // w   new, in place of an existing one
+    exclusive,   // x   new, must not exist
+    append,      // a   existing, else new
 };
 
 struct segment_options {
@@ -120,7 +120,7 @@ public:
     bool hold_dead_slot(std::uint32_t slot) noexcept;
     void let_dead_slot_go(std::uint32_t slot) noexcept;
     void close_descriptor() noexcept;  // in a child that has no slot
-    void leave_slot() noexcept;                      // the row must be empty
+    void leave_slot() noexcept;        // the row must be empty
 
     // Commits [from, to) at the end of the committed part / gives it back
     // after a failure. Returns 0 or errno; on failure nothing was kept.

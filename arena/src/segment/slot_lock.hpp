@@ -52,9 +52,7 @@ public:
     static std::uint32_t make_word(std::uint32_t slot, std::uint32_t incarnation) noexcept {
         return (slot + 1) | ((incarnation & incarnation_mask) << slot_bits);
     }
-    static std::uint32_t slot_of(std::uint32_t word) noexcept {
-        return (word & slot_mask) - 1;
-    }
+    static std::uint32_t slot_of(std::uint32_t word) noexcept { return (word & slot_mask) - 1; }
 
 private:
     static constexpr unsigned slot_bits = 12;

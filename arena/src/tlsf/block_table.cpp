@@ -21,8 +21,7 @@ std::uint64_t* block_table::radix_slot(std::uint32_t chunk) noexcept {
         return nullptr;
     }
     // The first page lies beside the top page; the top's word 0 says so.
-    const std::uint64_t at =
-        page == 0 ? geo_.radix_offset() + segment::format_page : top[page];
+    const std::uint64_t at = page == 0 ? geo_.radix_offset() + segment::format_page : top[page];
     if (at % sizeof(std::uint64_t) != 0 ||
         !base::range_within(at, segment::format_page, geo_.radix_offset(), control_->watermark)) {
         return nullptr;
@@ -43,8 +42,7 @@ std::uint64_t block_table::load_chunk(std::uint32_t chunk) noexcept {
     }
     const std::uint64_t offset = *slot;
     if (offset % segment::granule != 0 ||
-        !base::range_within(offset, geo_.chunk_bytes(), geo_.data_offset(),
-                            control_->watermark)) {
+        !base::range_within(offset, geo_.chunk_bytes(), geo_.data_offset(), control_->watermark)) {
         return 0;
     }
     if (hook_ != nullptr) {

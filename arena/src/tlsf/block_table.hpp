@@ -15,12 +15,12 @@
 
 namespace ndarena::tlsf {
 
-using segment::block_flag::holes;
-using segment::block_flag::queued;
 using segment::block_record;
 using segment::block_state;
 using segment::control_page;
 using segment::nil;
+using segment::block_flag::holes;
+using segment::block_flag::queued;
 
 class block_table {
 public:
@@ -43,8 +43,8 @@ public:
         if (offset == 0 && (offset = load_chunk(chunk)) == 0) {
             return trap();
         }
-        return reinterpret_cast<block_record*>(
-            base_ + offset)[index & (geo_.records_per_chunk() - 1)];
+        return reinterpret_cast<block_record*>(base_ +
+                                               offset)[index & (geo_.records_per_chunk() - 1)];
     }
     // The record if it describes a block inside the committed data area in the
     // given state, else the trap.
@@ -84,9 +84,7 @@ public:
 
     // Undoes the operation under way, or one that a dead process left. Only
     // volatile metadata is ever noted: what lies before it is not written.
-    void roll_back() noexcept {
-        undo_.roll_back(geo_.control_offset(), control_->watermark);
-    }
+    void roll_back() noexcept { undo_.roll_back(geo_.control_offset(), control_->watermark); }
 
     bool is_corrupt() const noexcept { return corrupt_; }
     void clear_corrupt() noexcept { corrupt_ = false; }

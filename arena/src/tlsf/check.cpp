@@ -64,8 +64,8 @@ private:
                 return;
             }
             if (r.offset != expected) {
-                report(name(index) + at(r) + " should start at offset " +
-                       std::to_string(expected) + ", where the block before it ends");
+                report(name(index) + at(r) + " should start at offset " + std::to_string(expected) +
+                       ", where the block before it ends");
                 return;
             }
             if (!table_.is_placed(r)) {

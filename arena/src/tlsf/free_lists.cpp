@@ -78,9 +78,8 @@ bool free_lists::find_from(size_class& cls) const noexcept {
         second = c.second_level[cls.first] & (~std::uint32_t{0} << cls.second);
     }
     if (second == 0) {
-        const std::uint64_t first = cls.first + 1 < 64
-                                        ? c.first_level & (~std::uint64_t{0} << (cls.first + 1))
-                                        : 0;
+        const std::uint64_t first =
+            cls.first + 1 < 64 ? c.first_level & (~std::uint64_t{0} << (cls.first + 1)) : 0;
         if (first == 0) {
             return false;
         }

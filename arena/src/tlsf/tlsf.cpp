@@ -269,8 +269,7 @@ std::int32_t allocator::merge_free(std::uint32_t index, block_record& r, std::ui
         --free_blocks;
     }
     std::uint32_t survivor = index;
-    if (r.prev_physical != nil &&
-        table_.block_at(r.prev_physical).state == block_state::free) {
+    if (r.prev_physical != nil && table_.block_at(r.prev_physical).state == block_state::free) {
         survivor = r.prev_physical;
         block_record& left = table_.at(survivor, block_state::free);
         dirty = dirty != 0 ? left.size + dirty : left.payload;

@@ -23,8 +23,8 @@ struct placement {
     std::uint32_t record = nil;
     std::uint64_t offset = 0;  // of the block
     std::uint64_t size = 0;
-    std::uint64_t dirty = 0;   // bytes [0, dirty) of the block may be non-zero
-    bool has_holes = false;    // commit the block before touching it
+    std::uint64_t dirty = 0;  // bytes [0, dirty) of the block may be non-zero
+    bool has_holes = false;   // commit the block before touching it
 };
 
 class allocator {

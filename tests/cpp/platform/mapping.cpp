@@ -106,7 +106,7 @@ TEST_F(Mapping, APrivateCopyCarriesTheGivenRanges) {
     std::memset(memory.data(), 5, memory.size());
     EXPECT_CHILD_OK([&] {
         const byte_range keep[] = {{0, 100}, {3 * page_size, page_size}};
-        EXPECT_EQ(make_private_copy(memory.data(), memory.size(), keep, 2), 0);
+        EXPECT_EQ(make_private_copy(memory.data(), memory.size(), keep, 2, 0), 0);
         EXPECT_EQ(memory.data()[99], std::byte{5});
         EXPECT_EQ(memory.data()[100], std::byte{0});
         EXPECT_EQ(memory.data()[3 * page_size], std::byte{5});

@@ -9,7 +9,7 @@ namespace {
 
 file_header good_header(const geometry& geo = {}) {
     file_header header;
-    make_header(header, geo, 64, {1, 2, 3, 4}, 1700000000);
+    make_header(header, geo, 64, {1, 2, 3, 4}, 1700000000, 0);
     return header;
 }
 

@@ -131,6 +131,7 @@ TEST_F(SegmentTest, SeesThatItsDescriptorWasClosed) {
 
 TEST_F(SegmentTest, ExtendsAndUndoes) {
     const auto seg = open(file(path_, open_mode::exclusive, 64 * mebibyte));
+    ASSERT_TRUE(seg->publish());
     const auto size = [&] { return *platform::file_size(seg->fd(), {}); };
     const std::uint64_t start = size();
     ASSERT_EQ(seg->extend(start, start + mebibyte), 0);

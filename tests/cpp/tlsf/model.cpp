@@ -117,6 +117,9 @@ protected:
         const bool done = world_.heap().resize(h.record, size, now_, grown);
         if (done) {
             world_.record(h.record).payload = size;
+            ASSERT_EQ((world_.record(h.record).flags & holes) != 0,
+                      size > h.size && grown.has_holes);
+            world_.record(h.record).flags = 0;  // committed
         }
         world_.commit();
         if (!done) {
