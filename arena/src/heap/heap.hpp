@@ -200,6 +200,7 @@ private:
     heap* next() const noexcept { return next_.load(std::memory_order_acquire); }
 
     void note_refused() noexcept;
+    bool state_is_void() const noexcept;
     void check_rows(std::vector<std::string>& findings);
     bool read_steadily(void (*read)(heap&, void*), void* argument);
 

@@ -31,11 +31,17 @@ view_state view_of(const tlsf::block_record& r) noexcept {
 
 }  // namespace
 
+// A reader of state that another instance wrote: nothing to go by, until a
+// writer has come and made it anew.
+bool heap::state_is_void() const noexcept {
+    return !seg_->writable() && seg_->must_reset() && !seg_->other_slots_alive();
+}
+
 // Runs `read` on a state that nobody is changing: under the locks, or, without
 // a slot, between two changes. False if the arena would not hold still.
 bool heap::read_steadily(void (*read)(heap&, void*), void* argument) {
     platform::lock_guard guard(mutex_);
-    if (cache_.data() == nullptr || (!seg_->writable() && seg_->must_reset())) {
+    if (cache_.data() == nullptr || state_is_void()) {
         return false;
     }
     if (seg_->writable()) {
@@ -57,7 +63,7 @@ bool heap::read_steadily(void (*read)(heap&, void*), void* argument) {
     const segment::control_page& c = seg_->control();
     for (int i = 0; i < tries; ++i) {
         const std::uint64_t before = __atomic_load_n(&c.generation, __ATOMIC_ACQUIRE);
-        if ((before & 1U) == 0 || seg_->was_deserted()) {
+        if ((before & 1U) == 0 || !seg_->other_slots_alive()) {
             read(*this, argument);
             table_.clear_corrupt();
             base::order_stores();
@@ -102,10 +108,10 @@ statistics heap::stats() noexcept {
 }
 
 std::vector<std::string> heap::check() {
-    if (!seg_->writable() && seg_->must_reset()) {
+    if (state_is_void()) {
         return {};  // volatile state of another instance: it will be made anew
     }
-    if (!seg_->writable() && seg_->was_deserted() && !table_.undo().is_empty()) {
+    if (!seg_->writable() && !table_.undo().is_empty() && !seg_->other_slots_alive()) {
         return {
             "a process died in the middle of an operation; opening the arena for writing "
             "finishes it (ndarena check --repair)"};
@@ -119,6 +125,10 @@ std::vector<std::string> heap::check() {
     const bool steady = read_steadily(
         [](heap& h, void* out) {
             auto& job_ref = *static_cast<job*>(out);
+            if (auto sane = segment::check_control(*h.seg_); !sane) {
+                job_ref.findings = {sane.err().message};  // no table to go by
+                return;
+            }
             job_ref.findings = h.tlsf_.check(most_findings);
             h.check_rows(job_ref.findings);
         },
@@ -169,6 +179,9 @@ std::vector<block_view> heap::blocks() {
         [](heap& h, void* out) {
             auto& list = *static_cast<std::vector<block_view>*>(out);
             list.clear();
+            if (!segment::check_control(*h.seg_)) {
+                return;
+            }
             std::uint32_t index = h.table_.control().first_block;
             const std::uint64_t most = h.table_.control().record_bump;
             while (index != tlsf::nil && list.size() < most && !h.table_.is_corrupt()) {
@@ -187,7 +200,7 @@ std::uint64_t heap::live_blocks() noexcept {
 }
 
 std::uint64_t heap::allocated_bytes() noexcept {
-    if (!seg_->writable() && seg_->must_reset()) {
+    if (state_is_void()) {
         return 0;
     }
     return __atomic_load_n(&seg_->control().allocated, __ATOMIC_RELAXED);

@@ -121,7 +121,7 @@ TEST_F(Damage, RandomWordsInTheTables) {
 // Another writer scribbles over the tables while we use them.
 TEST_F(Damage, ScribblingWhileInUse) {
     std::mt19937_64 random(33);
-    const int rounds = test::under_sanitizer ? 15 : 60;
+    const int rounds = test::under_sanitizer ? 20 : 200;
     for (int round = 0; round < rounds; ++round) {
         const std::uint64_t seed = random();
         ASSERT_EQ(test::describe_status(test::in_child([&] {

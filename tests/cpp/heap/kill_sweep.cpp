@@ -123,16 +123,16 @@ TEST_F(KillSweep, UsePunchedPages) {
 TEST_F(KillSweep, AddRecords) {
     sweep(
         [](heap& h) {
-            for (int i = 0; i < 105; ++i) {
+            for (int i = 0; i < 107; ++i) {
                 (void)h.allocate(64, 0, false);
             }
         },
         [](heap& h) {
-            for (int i = 0; i < 12; ++i) {
+            for (int i = 0; i < 8; ++i) {
                 (void)h.allocate(64, 0, false);
             }
         },
-        20);
+        12);
 }
 
 }  // namespace

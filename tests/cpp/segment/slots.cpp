@@ -1,5 +1,7 @@
 #include "segment/fixture.hpp"
 
+#include "support/build.hpp"
+
 #include <cstring>
 #include <vector>
 
@@ -27,6 +29,9 @@ TEST_F(SegmentTest, EachOpenerHasASlotOfItsOwn) {
 }
 
 TEST_F(SegmentTest, AllSlotsTakenIsAClearError) {
+    if (test::under_tsan) {
+        GTEST_SKIP() << "ThreadSanitizer leaves no addresses for so many reservations";
+    }
     std::vector<std::unique_ptr<segment>> all;
     all.push_back(open(file(path_, open_mode::exclusive, 4 * mebibyte)));
     pretend_used(*all.back());
@@ -136,14 +141,14 @@ TEST_F(SegmentTest, ExtendsAndUndoes) {
     const std::uint64_t start = size();
     ASSERT_EQ(seg->extend(start, start + mebibyte), 0);
     EXPECT_EQ(size(), start + mebibyte);
-    EXPECT_GE(test::disk_bytes(path_), start + mebibyte);
+    EXPECT_GE(test::disk_bytes(seg->fd()), start + mebibyte);
     std::memset(seg->base() + start, 1, mebibyte);
-    const std::uint64_t before = test::disk_bytes(path_);
+    const std::uint64_t before = test::disk_bytes(seg->fd());
     ASSERT_EQ(seg->discard_range(start, mebibyte), 0);
-    EXPECT_LT(test::disk_bytes(path_), before);
+    EXPECT_LT(test::disk_bytes(seg->fd()), before);
     EXPECT_EQ(seg->base()[start + 5], std::byte{0});
     ASSERT_EQ(seg->commit_range(start, mebibyte), 0);
-    EXPECT_EQ(test::disk_bytes(path_), before);
+    EXPECT_EQ(test::disk_bytes(seg->fd()), before);
     seg->undo_extend(start);
     EXPECT_EQ(size(), start);
     EXPECT_EQ(seg->extend(start, start), 0);

@@ -87,7 +87,9 @@ public:
     std::string operator/(const std::string& name) const { return point_ + "/" + name; }
 
     std::uint64_t free_bytes() const {
-        ::sync();  // ext4 counts delayed frees late
+        const int fd = ::open(point_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        (void)::syncfs(fd);  // ext4 counts delayed frees late
+        ::close(fd);
         struct statvfs st {};
         return ::statvfs(point_.c_str(), &st) == 0
                    ? static_cast<std::uint64_t>(st.f_bavail) * st.f_frsize
