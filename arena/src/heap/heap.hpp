@@ -163,7 +163,7 @@ private:
     void* reallocate_elsewhere(void* address, std::uint64_t old_bytes, std::uint64_t nbytes,
                                std::uint64_t alignment) noexcept;
     enum class resize_outcome : std::uint8_t { done, move, refused };
-    resize_outcome resize_in_place(map_entry* entry, std::uint64_t nbytes) noexcept;
+    resize_outcome resize_in_place(map_entry* wanted, std::uint64_t nbytes) noexcept;
     void* refuse(refusal_cause cause, std::uint64_t nbytes, int os_errno = 0) noexcept;
 
     // tables

@@ -129,10 +129,7 @@ bool point_at(redirection& r, std::shared_ptr<lease> held, closed_flag closed,
     added->older = r.newest.load(std::memory_order_relaxed);
     r.newest.store(added, std::memory_order_release);
     r.current.store(added, std::memory_order_release);
-    if (PyCapsule_SetPointer(PyDataMem_DefaultHandler, &r.handler) != 0) {
-        return false;
-    }
-    return true;
+    return PyCapsule_SetPointer(PyDataMem_DefaultHandler, &r.handler) == 0;
 }
 
 }  // namespace

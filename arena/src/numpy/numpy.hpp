@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-using PyObject = struct _object;
+using PyObject = struct _object;  // NOLINT(bugprone-reserved-identifier): Python's own name
 
 namespace ndarena::numpy {
 
@@ -23,6 +23,7 @@ namespace ndarena::numpy {
 class lease {
 public:
     explicit lease(std::shared_ptr<heap::heap> h) noexcept : heap_(std::move(h)) {}
+    ~lease() = default;
     lease(const lease&) = delete;
     lease& operator=(const lease&) = delete;
 

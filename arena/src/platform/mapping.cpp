@@ -79,8 +79,9 @@ void mapped_region::release() noexcept {
     size_ = 0;
 }
 
-result<mapped_region> mapped_region::map_file(int fd, std::uint64_t size, std::uint64_t minimum,
-                                              bool writable, const std::string& path) {
+result<mapped_region> mapped_region::map_file(int fd, std::uint64_t size, std::uint64_t wanted,
+                                              std::uint64_t minimum, bool writable,
+                                              const std::string& path) {
     const int protection = PROT_READ | (writable ? PROT_WRITE : 0);
     minimum = base::align_up(minimum, page_size);
     size = std::max(base::align_up(size, page_size), minimum);
@@ -97,7 +98,8 @@ result<mapped_region> mapped_region::map_file(int fd, std::uint64_t size, std::u
             return system_error("cannot map " + base::human_size(size) + " of the arena", errno,
                                 path);
         }
-        size = std::max(base::align_up(size / 2, page_size), minimum);
+        const std::uint64_t next = size > wanted ? wanted : size / 2;
+        size = std::max(base::align_up(next, page_size), minimum);
     }
 }
 

@@ -24,10 +24,12 @@ public:
     ~mapped_region();
 
     // Maps [0, size) of a file shared; the range may reach beyond its end, so
-    // that the file can grow without being mapped anew. Tries `size`, then
-    // halves down to `minimum` while the system has no address space for it.
-    static result<mapped_region> map_file(int fd, std::uint64_t size, std::uint64_t minimum,
-                                          bool writable, const std::string& path);
+    // that the file can grow without being mapped anew. Where the system has no
+    // address space for `size` it takes `wanted`, and below that halves down to
+    // `minimum`: taking all there is would leave nothing for anybody else.
+    static result<mapped_region> map_file(int fd, std::uint64_t size, std::uint64_t wanted,
+                                          std::uint64_t minimum, bool writable,
+                                          const std::string& path);
     // Zero-filled memory of this process, not counted before it is touched.
     static result<mapped_region> map_private(std::uint64_t size);
 

@@ -113,7 +113,7 @@ result<void> check_header(const file_header& header, bool writable, geometry& ge
     geo.chunk_shift = header.chunk_shift;
     geo.slot_count = header.slot_count;
     geo.transit_count = header.transit_count;
-    file_header expected;
+    file_header expected{};
     make_header(expected, geo, header.alignment, header.uuid, header.created,
                 header.features_compatible);
     expected.features_read_only = header.features_read_only;

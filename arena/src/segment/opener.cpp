@@ -85,9 +85,12 @@ result<void> opener::format_file(segment& seg, const segment_options& options) {
 }
 
 result<void> opener::map_new(segment& seg, std::uint64_t least, const std::string& shown) {
-    const std::uint64_t reserve = std::max(seg.requested_capacity_, default_reserve);
-    auto mapped =
-        platform::mapped_region::map_file(seg.fd_.get(), reserve, least, seg.writable_, shown);
+    // Room to grow, but not so much that a hundred arenas fill the address space.
+    const std::uint64_t roomy =
+        std::clamp(seg.requested_capacity_ * 64, least_reserve, default_reserve);
+    const std::uint64_t reserve = std::max(seg.requested_capacity_, roomy);
+    auto mapped = platform::mapped_region::map_file(seg.fd_.get(), reserve, seg.requested_capacity_,
+                                                    least, seg.writable_, shown);
     if (!mapped) {
         return mapped.err();
     }

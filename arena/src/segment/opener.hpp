@@ -29,6 +29,7 @@ private:
 constexpr unsigned open_timeout_ms = 10000;
 // Reserved address space of a segment that can grow.
 constexpr std::uint64_t default_reserve = std::uint64_t{1} << 40;
+constexpr std::uint64_t least_reserve = std::uint64_t{256} << 30;
 
 std::array<std::uint8_t, 16> new_uuid() noexcept;
 result<void> check_options(const segment_options& options);

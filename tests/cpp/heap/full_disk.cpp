@@ -165,7 +165,8 @@ TEST_P(FullDisk, HoldsForBuffersOverFiles) {
     ASSERT_EQ(::truncate((disk_ / "file").c_str(), 256 * mib), 0);
     auto fd = platform::open_file(disk_ / "file", true, false);
     ASSERT_TRUE(fd);
-    auto mapped = platform::mapped_region::map_file(fd->get(), 256 * mib, 256 * mib, true, {});
+    auto mapped =
+        platform::mapped_region::map_file(fd->get(), 256 * mib, 256 * mib, 256 * mib, true, {});
     ASSERT_TRUE(mapped);
     const auto h = open(buffer(mapped->data(), mapped->size()));
     ASSERT_NE(h, nullptr);

@@ -27,7 +27,7 @@ protected:
         ASSERT_EQ(allocate_range(fd_.get(), 0, mebibyte, false), 0);
     }
     mapped_region map(std::uint64_t size) {
-        auto mapped = mapped_region::map_file(fd_.get(), size, size, true, {});
+        auto mapped = mapped_region::map_file(fd_.get(), size, size, size, true, {});
         EXPECT_TRUE(mapped);
         return mapped ? std::move(*mapped) : mapped_region();
     }
@@ -61,13 +61,14 @@ TEST_F(Mapping, HalvesWhileThereIsNoAddressSpace) {
             4 * gibibyte, 4 * gibibyte
         };
         ::setrlimit(RLIMIT_AS, &limit);
-        auto mapped = mapped_region::map_file(fd_.get(), 64 * gibibyte, gibibyte, true, {});
+        auto mapped =
+            mapped_region::map_file(fd_.get(), 64 * gibibyte, 64 * gibibyte, gibibyte, true, {});
         EXPECT_TRUE(mapped);
         EXPECT_LE(mapped->size(), 4 * gibibyte);
         EXPECT_GE(mapped->size(), gibibyte);
         EXPECT_EQ(reinterpret_cast<std::uintptr_t>(mapped->data()) % huge_page_size, 0U);
-        const auto refused =
-            mapped_region::map_file(fd_.get(), 64 * gibibyte, 32 * gibibyte, true, "name");
+        const auto refused = mapped_region::map_file(fd_.get(), 64 * gibibyte, 64 * gibibyte,
+                                                     32 * gibibyte, true, "name");
         EXPECT_FALSE(refused);
         EXPECT_EQ(refused.err().code, errc::no_memory);
         EXPECT_EQ(refused.err().path, "name");

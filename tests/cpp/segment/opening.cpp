@@ -261,8 +261,8 @@ TEST_F(SegmentTest, ABufferOverAFileHasTheFilesSlots) {
     ASSERT_EQ(::truncate(path_.c_str(), 8 * mebibyte), 0);
     auto fd = platform::open_file(path_, true, false);
     ASSERT_TRUE(fd);
-    auto mapped =
-        platform::mapped_region::map_file(fd->get(), 8 * mebibyte, 8 * mebibyte, true, {});
+    auto mapped = platform::mapped_region::map_file(fd->get(), 8 * mebibyte, 8 * mebibyte,
+                                                    8 * mebibyte, true, {});
     ASSERT_TRUE(mapped);
     segment_options options;
     options.kind = segment_kind::buffer;
