@@ -159,6 +159,7 @@ def test_interrupt(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in background jobs too
     ) as child:
         assert child.stdout.readline() == "ready\n"
         child.send_signal(signal.SIGINT)

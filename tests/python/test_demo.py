@@ -86,6 +86,7 @@ def test_interrupted(place, number, delay):
         stderr=subprocess.PIPE,
         text=True,
         cwd=place,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in background jobs too
     ) as child:
         deadline = time.monotonic() + 60
         while not list(place.iterdir()) and time.monotonic() < deadline:
