@@ -138,7 +138,6 @@ public:
     result<std::uint64_t> file_bytes() const;
 
     result<void> unlink() noexcept;
-    void set_capacity_hint(std::uint64_t capacity) noexcept { requested_capacity_ = capacity; }
     std::uint64_t initial_capacity() const noexcept { return requested_capacity_; }
     // In a fork child that has copied it: pages now belong to this process.
     void become_private_memory() noexcept { backing_ = backing::private_memory; }
