@@ -42,6 +42,18 @@ set(NDARENA_HEAP_SOURCES
 set(NDARENA_DIRECTORY_SOURCES)
 set(NDARENA_RESOURCES_SOURCES)
 
+# those that every allocation runs through, from bottom to top
+set(NDARENA_HOT_SOURCES
+    src/segment/format.cpp
+    src/journal/undo_log.cpp
+    src/tlsf/block_table.cpp
+    src/tlsf/free_lists.cpp
+    src/tlsf/tlsf.cpp
+    src/heap/pointer_map.cpp
+    src/heap/heap.cpp
+    src/heap/allocate.cpp
+    src/heap/arena.cpp)
+
 # needs Python and NumPy: compiled into the extension, not into the library
 set(NDARENA_NUMPY_SOURCES
     src/numpy/handler.cpp

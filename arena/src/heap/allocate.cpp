@@ -24,7 +24,8 @@ void heap::hold(std::uint32_t record, tlsf::block_record& r) noexcept {
     auto& undo = table_.undo();
     std::uint64_t* word = table_.row_word(seg_->slot(), record);
     undo.set(*word, *word | tlsf::block_table::row_bit(record));
-    undo.set(r.holders, r.holders + 1);
+    undo.note(&r);
+    ++r.holders;
 }
 
 bool heap::unhold(std::uint32_t record, tlsf::block_record& r, std::uint32_t slot) noexcept {
@@ -35,7 +36,8 @@ bool heap::unhold(std::uint32_t record, tlsf::block_record& r, std::uint32_t slo
         return false;
     }
     undo.set(*word, *word & ~tlsf::block_table::row_bit(record));
-    undo.set(r.holders, r.holders - 1);
+    undo.note(&r);
+    --r.holders;
     return r.holders == 0;
 }
 
@@ -45,12 +47,14 @@ void heap::note_allocation(found& f, const request& wanted) noexcept {
     segment::control_page& c = seg_->control();
     auto& undo = table_.undo();
     tlsf::block_record& r = table_.at(f.place.record, tlsf::block_state::allocated);
-    undo.set(r.payload, nbytes);
-    undo.set(c.serial, c.serial + 1);
-    undo.set(r.serial, c.session ^ c.serial);
+    undo.note(&r);
+    table_.note_counters();
+    ++c.serial;
+    r.payload = nbytes;
+    r.serial = c.session ^ c.serial;
     hold(f.place.record, r);
     if (f.place.has_holes) {
-        r.flags |= tlsf::holes;  // the word is noted: it holds the holders too
+        r.flags |= tlsf::holes;
     }
     std::uint64_t shift = 0;
     if (wanted.may_colour && nbytes >= tlsf::page_block_threshold && nbytes <= coloured_below) {

@@ -10,9 +10,11 @@ namespace {
 constexpr std::uint64_t gibibyte = std::uint64_t{1} << 30;
 
 // Warm freed pages kept for reuse by default: an eighth of the memory this
-// process may use, at most a gibibyte.
-std::uint64_t default_purge_budget() noexcept {
-    return std::min(platform::memory_limit() / 8, gibibyte);
+// process may use. On a disk at most a gibibyte: the kernel writes out dirty
+// pages when there are many, and nobody will read these again.
+std::uint64_t default_purge_budget(bool on_disk) noexcept {
+    const std::uint64_t share = platform::memory_limit() / 8;
+    return on_disk ? std::min(share, gibibyte) : share;
 }
 
 }  // namespace
@@ -29,8 +31,7 @@ heap::heap(std::unique_ptr<segment::segment> seg, std::shared_ptr<void> keep_ali
              reinterpret_cast<std::uint64_t*>(cache_.data())),
       tlsf_(table_, reinterpret_cast<std::uintptr_t>(seg_->base()) % segment::max_alignment),
       lock_(&seg_->control().heap_lock, seg_.get()),
-      commit_lock_(&seg_->control().commit_lock, seg_.get()),
-      purge_budget_(default_purge_budget()) {}
+      commit_lock_(&seg_->control().commit_lock, seg_.get()) {}
 
 heap::~heap() {
     // A child that was never told of its birth does not own the parent's slot.
@@ -53,6 +54,8 @@ result<void> heap::start() {
     memory_backed_ = seg_->pages() == segment::backing::shared_memory ||
                      (seg_->pages() == segment::backing::file && seg_->fd() >= 0 &&
                       platform::is_memory_backed(seg_->fd()));
+    purge_budget_ =
+        default_purge_budget(seg_->pages() == segment::backing::file && !memory_backed_);
     can_purge_ = seg_->can_discard();
     if (!seg_->writable()) {
         seg_->finish_opening();

@@ -2,37 +2,66 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 
 namespace ndarena::journal {
 
+void undo_log::next_operation() noexcept {
+    operation_ += operation_step;
+    if (operation_ == 0) {  // the numbers begin again: nothing may look noted
+        forget_noted();
+    }
+}
+
+// Not inline: a dozen copies of it in every operation would not fit the
+// instruction cache.
+[[gnu::noinline]] void undo_log::append(std::uint64_t line) noexcept {
+    const std::uint64_t n = page_->count.load(std::memory_order_relaxed);
+    if (n >= segment::undo_entry_count) {
+        overflow();
+    }
+    const std::uint64_t offset = line * segment::cache_line;
+    page_->offsets[n] = offset;
+    std::memcpy(page_->lines[n].data(), base_ + offset, segment::cache_line);
+    page_->count.store(n + 1, std::memory_order_release);
+    base::order_stores();
+    noted_[line % noted_.size()] = operation_ + line;
+}
+
 void undo_log::commit() noexcept {
     base::order_stores();
-    deepest_ = std::max(deepest_, page_->count.load(std::memory_order_relaxed));
+    const std::uint64_t n = page_->count.load(std::memory_order_relaxed);
+    if (n == 0) {
+        return;
+    }
+    deepest_ = std::max(deepest_, n);
     page_->count.store(0, std::memory_order_release);
     base::order_stores();
+    next_operation();
 }
 
 void undo_log::roll_back(std::uint64_t first, std::uint64_t last) noexcept {
-    last = std::min(last, size_);
+    last = std::min(last, lines_ * segment::cache_line);
     // Idempotent up to the last store: a process that dies in here leaves the
     // whole log, and the next one plays it back again from the end.
     std::uint64_t n = std::min<std::uint64_t>(page_->count.load(std::memory_order_acquire),
                                               segment::undo_entry_count);
     while (n > 0) {
         --n;
-        const segment::undo_entry entry = page_->entries[n];
-        if (base::range_within(entry.offset, sizeof(std::uint64_t), first, last) &&
-            entry.offset % sizeof(std::uint64_t) == 0) {
-            *word_at(entry.offset) = entry.value;
+        const std::uint64_t offset = page_->offsets[n];
+        if (base::range_within(offset, segment::cache_line, first, last) &&
+            offset % segment::cache_line == 0) {
+            std::memcpy(base_ + offset, page_->lines[n].data(), segment::cache_line);
         }
     }
     base::order_stores();
     page_->count.store(0, std::memory_order_release);
     base::order_stores();
+    next_operation();
 }
 
 // More notes than the log has room for: the operation could not be undone, so
-// the process must not go on. Tests hold every operation to 48 entries.
+// the process must not go on. Tests hold every operation to 32 entries.
 void undo_log::overflow() noexcept { std::abort(); }
 
 }  // namespace ndarena::journal

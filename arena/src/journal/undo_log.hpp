@@ -5,17 +5,23 @@
 // process dies in between, whoever takes the lock calls `roll_back()` and
 // finds the state before the operation.
 //
-// Invariant: at every instruction, entries [0, count) hold the old values of
-// all words changed so far. The count rises after its entry is written and
-// before the word changes; a SIGKILL stops a process between two
+// What is noted is the whole cache line around the word, and each line only
+// once in an operation: the words of a record, or the counters, change
+// together, and one copy of 64 bytes costs less than noting three of them.
+//
+// Invariant: at every instruction, entries [0, count) hold the old contents of
+// all lines changed so far. The count rises after its entry is written and
+// before the line changes; a SIGKILL stops a process between two
 // instructions, so keeping the compiler from reordering is enough on x86-64.
 //
 // Words in space that is dead in the old state (an unused record, a chunk not
-// yet linked) need no note: undoing never looks at them.
+// yet linked) need no note: undoing never looks at them. A word that is
+// changed without a note must not share its line with one that is noted.
 #pragma once
 
 #include "segment/segment.hpp"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -26,23 +32,22 @@ public:
     // `base` is the segment's first byte, `size` its extent; words outside are
     // not noted (the block table's trap record lies there).
     undo_log(std::byte* base, std::uint64_t size, segment::undo_page* page) noexcept
-        : base_(base), size_(size), page_(page) {}
+        : base_(base), lines_(size / segment::cache_line), page_(page) {
+        forget_noted();
+    }
 
-    // Notes the aligned 8-byte word that contains `field`.
+    // Notes the line that contains `field`, unless it has been noted since the
+    // last commit.
     void note(const void* field) noexcept {
-        const std::uint64_t offset =
-            (static_cast<std::uint64_t>(static_cast<const std::byte*>(field) - base_)) &
-            ~std::uint64_t{7};
-        if (offset >= size_) {
+        const std::uint64_t line =
+            static_cast<std::uint64_t>(static_cast<const std::byte*>(field) - base_) /
+            segment::cache_line;
+        if (line >= lines_) {
             return;
         }
-        const std::uint64_t n = page_->count.load(std::memory_order_relaxed);
-        if (n >= segment::undo_entry_count) {
-            overflow();
+        if (noted_[line % noted_.size()] != operation_ + line) {
+            append(line);
         }
-        page_->entries[n] = {offset, *word_at(offset)};
-        page_->count.store(n + 1, std::memory_order_release);
-        base::order_stores();
     }
 
     // Notes and sets in one go.
@@ -53,7 +58,7 @@ public:
     }
 
     void commit() noexcept;
-    // Plays back entries whose words lie in [first, last); others are damage
+    // Plays back entries whose lines lie in [first, last); others are damage
     // and are passed over.
     void roll_back(std::uint64_t first = 0, std::uint64_t last = ~std::uint64_t{0}) noexcept;
     bool is_empty() const noexcept { return page_->count.load(std::memory_order_relaxed) == 0; }
@@ -62,15 +67,23 @@ public:
     std::uint64_t deepest() const noexcept { return deepest_; }
 
 private:
-    std::uint64_t* word_at(std::uint64_t offset) const noexcept {
-        return reinterpret_cast<std::uint64_t*>(base_ + offset);
-    }
+    void append(std::uint64_t line) noexcept;
     [[noreturn]] static void overflow() noexcept;
+    void next_operation() noexcept;
+    void forget_noted() noexcept { noted_.fill(~std::uint64_t{0}); }
+
+    // Operations are numbered in the bits above any line's number.
+    static constexpr std::uint64_t operation_step = segment::max_capacity;
 
     std::byte* base_;
-    std::uint64_t size_;
+    std::uint64_t lines_;
     segment::undo_page* page_;
     std::uint64_t deepest_ = 0;
+    std::uint64_t operation_ = 0;
+    // The last line noted among those that share a place, with its operation.
+    // One that was pushed out is noted twice, which only costs an entry:
+    // playback runs backwards, so the oldest content prevails.
+    std::array<std::uint64_t, 64> noted_;
 };
 
 }  // namespace ndarena::journal

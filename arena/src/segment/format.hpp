@@ -27,7 +27,8 @@ constexpr std::uint64_t max_alignment = std::uint64_t{2} << 20;
 constexpr unsigned second_level_log2 = 5;
 constexpr unsigned second_level_count = 1U << second_level_log2;
 constexpr unsigned first_level_count = 40;
-constexpr std::uint32_t undo_entry_count = 64;
+constexpr std::uint64_t cache_line = 64;  // what one entry of the undo log restores
+constexpr std::uint32_t undo_entry_count = 48;
 constexpr unsigned radix_shift = 9;  // 512 pointers a page, two levels of pages
 constexpr std::uint64_t radix_fanout = std::uint64_t{1} << radix_shift;
 constexpr std::uint64_t max_chunks = radix_fanout * radix_fanout;
@@ -111,12 +112,20 @@ struct control_page {
     std::uint64_t mount;
     std::uint64_t session;  // random; part of every serial
     std::uint64_t durable_error;
-    // space
+    // From here on the undo log protects what it says, line by line.
     std::uint64_t capacity;
     std::uint64_t watermark;    // [0, watermark) is committed but for punched blocks
     std::uint64_t initialized;  // 1 once the volatile state is whole
-    std::uint64_t serial;       // count of allocations of this session
-    // block table
+    std::uint64_t unclean;      // 1: space beyond the watermark may hold old bytes
+    std::uint64_t metadata;     // bytes of metadata blocks
+    std::uint64_t reserved_space[3];
+    // one line for what nearly every operation changes
+    std::uint64_t serial;           // count of allocations of this session
+    std::uint64_t allocated;        // bytes of allocated blocks
+    std::uint64_t peak_allocated;   // advisory
+    std::uint64_t first_level;      // bitmap of the free lists, see second_level
+    std::uint32_t allocated_count;  // blocks
+    std::uint32_t free_count;
     std::uint32_t record_bump;   // records ever taken into use
     std::uint32_t record_free;   // first of the list of unused records
     std::uint32_t record_spare;  // how many are on that list
@@ -127,39 +136,36 @@ struct control_page {
     std::uint32_t purge_first;
     std::uint32_t purge_last;
     std::uint64_t purge_bytes;
-    // counters
-    std::uint64_t allocated;  // bytes of allocated blocks
-    std::uint64_t metadata;   // bytes of metadata blocks
-    std::uint32_t allocated_count;
-    std::uint32_t free_count;
-    std::uint64_t peak_allocated;  // advisory
-    std::uint64_t refused;         // advisory: allocations that found no room
-    // free-list bitmaps
-    std::uint64_t first_level;
-    std::array<std::uint32_t, first_level_count> second_level;
+    std::uint64_t reserved_purge[6];
+    std::array<std::uint32_t, first_level_count> second_level;  // bitmaps of the free lists
+    std::uint64_t reserved_bitmaps[4];
     std::uint64_t directory_root;  // the volatile root
-    std::uint64_t unclean;         // 1: space beyond the watermark may hold old bytes
-    std::array<std::uint64_t, 15> reserved;
+    std::uint64_t reserved_directory[7];
+    // advisory, changed by atomic steps outside the lock
+    std::uint64_t refused;  // allocations that found no room
+    std::array<std::uint64_t, 7> reserved;
 };
-static_assert(sizeof(control_page) <= format_page);
+static_assert(sizeof(control_page) == 640);
 static_assert(offsetof(control_page, boot) == 64);
 static_assert(offsetof(control_page, capacity) == 128);
-static_assert(offsetof(control_page, record_bump) == 160);
-static_assert(offsetof(control_page, first_level) == 240);
+static_assert(offsetof(control_page, serial) == 192);
+static_assert(offsetof(control_page, purge_first) == 256);
+static_assert(offsetof(control_page, second_level) == 320);
+static_assert(offsetof(control_page, directory_root) == 512);
+static_assert(offsetof(control_page, refused) == 576);
 static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
 
-// Old values of metadata words, the newest last. Playing back entries
-// [0, count) in reverse restores the state before the operation.
-struct undo_entry {
-    std::uint64_t offset;
-    std::uint64_t value;
-};
+// Old contents of cache lines of metadata, the newest last. Playing back
+// entries [0, count) in reverse restores the state before the operation.
 struct undo_page {
     std::atomic<std::uint64_t> count;
-    std::uint64_t reserved;
-    std::array<undo_entry, undo_entry_count> entries;
+    std::uint64_t reserved[7];
+    std::array<std::uint64_t, undo_entry_count> offsets;
+    std::array<std::array<std::uint64_t, cache_line / 8>, undo_entry_count> lines;
 };
-static_assert(sizeof(undo_page) == 16 + 16 * 64);
+static_assert(sizeof(undo_page) == 3520);
+static_assert(offsetof(undo_page, offsets) == 64);
+static_assert(offsetof(undo_page, lines) == 448);
 
 enum class block_state : std::uint8_t {
     unused = 0,  // the record describes nothing

@@ -8,6 +8,7 @@ block_table::block_table(std::byte* base, std::uint64_t size, const segment::geo
                          std::uint64_t* cache) noexcept
     : base_(base),
       geo_(geo),
+      first_data_(geo.data_offset()),
       control_(reinterpret_cast<control_page*>(base + geo.control_offset())),
       undo_(base, size, reinterpret_cast<segment::undo_page*>(base + geo.undo_offset())),
       cache_(cache) {}
@@ -52,6 +53,15 @@ std::uint64_t block_table::load_chunk(std::uint32_t chunk) noexcept {
     return offset;
 }
 
+block_record& block_table::trap() noexcept {
+    corrupt_ = true;
+    trap_ = block_record{};
+    trap_.prev_physical = trap_.next_physical = nil;
+    trap_.prev_free = trap_.next_free = nil;
+    trap_.prev_purge = trap_.next_purge = nil;
+    return trap_;
+}
+
 void block_table::forget_cache() noexcept {
     const std::uint64_t known = std::min<std::uint64_t>(control_->chunk_count, segment::max_chunks);
     std::fill_n(cache_, known, 0);
@@ -66,23 +76,23 @@ std::uint64_t block_table::unused_count() const noexcept {
 std::uint32_t block_table::take() noexcept {
     control_page& c = *control_;
     std::uint32_t index = c.record_free;
+    note_counters();
     if (index != nil) {
         block_record& r = at(index);
         if (r.state != block_state::unused) {
             (void)trap();
             return nil;
         }
-        undo_.set(c.record_free, r.next_free);
-        undo_.set(c.record_spare, c.record_spare - 1);
-        undo_.note(&r.next_free);  // the list's link, needed again when undone
-        undo_.note(&r.holders);    // and the state
+        undo_.note(&r);  // the list's link and the state, needed again when undone
+        c.record_free = r.next_free;
+        --c.record_spare;
         r.prev_free = r.next_free = nil;
     } else {
         if (c.record_bump >= std::uint64_t{c.chunk_count} << geo_.chunk_shift) {
             return nil;
         }
         index = c.record_bump;
-        undo_.set(c.record_bump, index + 1);
+        c.record_bump = index + 1;
         block_record& r = at(index);  // dead space: beyond the old bump
         r.prev_free = r.next_free = nil;
     }
@@ -100,16 +110,16 @@ std::uint32_t block_table::take() noexcept {
 void block_table::give(std::uint32_t index) noexcept {
     control_page& c = *control_;
     block_record& r = at(index);
-    undo_.note(&r.holders);
+    note_counters();
+    undo_.note(&r);
     r.holders = 0;
     r.state = block_state::unused;
     r.flags = 0;
     r.colour = 0;
-    undo_.note(&r.next_free);
     r.prev_free = nil;
     r.next_free = c.record_free;
-    undo_.set(c.record_free, index);
-    undo_.set(c.record_spare, c.record_spare + 1);
+    c.record_free = index;
+    ++c.record_spare;
 }
 
 std::uint64_t* block_table::row_word(std::uint32_t slot, std::uint32_t index) noexcept {

@@ -36,11 +36,11 @@ public:
     // The record, or the trap if the index is out of range.
     block_record& at(std::uint32_t index) noexcept {
         const std::uint32_t chunk = index >> geo_.chunk_shift;
-        if (index >= control_->record_bump || chunk >= segment::max_chunks) {
+        if (__builtin_expect(index >= control_->record_bump || chunk >= segment::max_chunks, 0)) {
             return trap();
         }
         std::uint64_t offset = cache_[chunk];
-        if (offset == 0 && (offset = load_chunk(chunk)) == 0) {
+        if (__builtin_expect(offset == 0, 0) && (offset = load_chunk(chunk)) == 0) {
             return trap();
         }
         return reinterpret_cast<block_record*>(base_ +
@@ -82,22 +82,22 @@ public:
     bool missing_radix_page() const noexcept;
     void add_radix_page(std::uint64_t offset) noexcept;
 
+    // Notes the counters and ends that nearly every operation changes.
+    void note_counters() noexcept { undo_.note(&control_->serial); }
+
     // Undoes the operation under way, or one that a dead process left. Only
-    // volatile metadata is ever noted: what lies before it is not written.
-    void roll_back() noexcept { undo_.roll_back(geo_.control_offset(), control_->watermark); }
+    // volatile metadata is ever noted: what lies before it, locks included, is
+    // not written.
+    void roll_back() noexcept {
+        undo_.roll_back(geo_.control_offset() + offsetof(control_page, capacity),
+                        control_->watermark);
+    }
 
     bool is_corrupt() const noexcept { return corrupt_; }
     void clear_corrupt() noexcept { corrupt_ = false; }
-    block_record& trap() noexcept {
-        corrupt_ = true;
-        trap_ = block_record{};
-        trap_.prev_physical = trap_.next_physical = nil;
-        trap_.prev_free = trap_.next_free = nil;
-        trap_.prev_purge = trap_.next_purge = nil;
-        return trap_;
-    }
+    [[gnu::cold, gnu::noinline]] block_record& trap() noexcept;
     bool is_placed(const block_record& r) const noexcept {
-        return base::range_within(r.offset, r.size, geo_.data_offset(), control_->watermark) &&
+        return base::range_within(r.offset, r.size, first_data_, control_->watermark) &&
                r.size != 0 && ((r.offset | r.size) & (segment::granule - 1)) == 0;
     }
     void forget_cache() noexcept;
@@ -133,6 +133,7 @@ private:
 
     std::byte* base_;
     segment::geometry geo_;
+    std::uint64_t first_data_;  // geo_.data_offset(), asked for at every record
     control_page* control_;
     journal::undo_log undo_;
     std::uint64_t* cache_;

@@ -19,7 +19,7 @@ void free_lists::insert(std::uint32_t index, block_record& r) noexcept {
     const size_class cls = class_of(r.size);
     std::uint32_t& head = heads_[slot_of(cls)];
     const std::uint32_t old = head;
-    undo.note(&r.next_free);
+    undo.note(&r);
     r.prev_free = nil;
     r.next_free = old;
     if (old != nil) {
@@ -64,7 +64,7 @@ void free_lists::remove(std::uint32_t index, block_record& r) noexcept {
     if (next != nil) {
         undo.set(table_.at(next, block_state::free).prev_free, r.prev_free);
     }
-    undo.note(&r.next_free);
+    undo.note(&r);
     r.prev_free = r.next_free = nil;
 }
 
@@ -101,12 +101,11 @@ void free_lists::enqueue(std::uint32_t index, block_record& r, std::uint64_t now
     auto& undo = table_.undo();
     control_page& c = table_.control();
     const std::uint32_t last = c.purge_last;
-    undo.note(&r.prev_purge);
+    undo.note(&r);
     r.prev_purge = last;
     r.next_purge = nil;
-    undo.note(&r.flags);
     r.flags |= queued;
-    undo.set(r.serial, now);
+    r.serial = now;
     if (last != nil) {
         undo.set(table_.at(last, block_state::free).next_purge, index);
     }
@@ -115,7 +114,7 @@ void free_lists::enqueue(std::uint32_t index, block_record& r, std::uint64_t now
     if (last == nil) {
         c.purge_first = index;
     }
-    undo.set(c.purge_bytes, c.purge_bytes + r.payload);
+    c.purge_bytes += r.payload;
 }
 
 void free_lists::dequeue(block_record& r) noexcept {
@@ -132,11 +131,10 @@ void free_lists::dequeue(block_record& r) noexcept {
     } else {
         c.purge_last = r.prev_purge;
     }
-    undo.note(&r.prev_purge);
+    undo.note(&r);
     r.prev_purge = r.next_purge = nil;
-    undo.note(&r.flags);
     r.flags = static_cast<std::uint8_t>(r.flags & ~queued);
-    undo.set(c.purge_bytes, c.purge_bytes - r.payload);
+    c.purge_bytes -= r.payload;
 }
 
 void free_lists::requeue(std::uint32_t index, block_record& r, std::uint64_t now) noexcept {
@@ -155,7 +153,7 @@ void free_lists::requeue(std::uint32_t index, block_record& r, std::uint64_t now
     }
     undo.set(table_.at(next, block_state::free).prev_purge, r.prev_purge);
     undo.set(table_.at(c.purge_last, block_state::free).next_purge, index);
-    undo.note(&r.prev_purge);
+    undo.note(&r);
     r.prev_purge = c.purge_last;
     r.next_purge = nil;
     c.purge_last = index;

@@ -45,12 +45,9 @@ void allocator::format() noexcept {
 void allocator::count(std::int64_t allocated_bytes, std::int32_t allocated_blocks,
                       std::int32_t free_blocks) noexcept {
     control_page& c = table_.control();
-    auto& undo = table_.undo();
-    if (allocated_bytes != 0) {
-        undo.set(c.allocated, c.allocated + static_cast<std::uint64_t>(allocated_bytes));
-        c.peak_allocated = std::max(c.peak_allocated, c.allocated);
-    }
-    undo.note(&c.allocated_count);
+    table_.note_counters();
+    c.allocated += static_cast<std::uint64_t>(allocated_bytes);
+    c.peak_allocated = std::max(c.peak_allocated, c.allocated);
     c.allocated_count += static_cast<std::uint32_t>(allocated_blocks);
     c.free_count += static_cast<std::uint32_t>(free_blocks);
 }
@@ -61,12 +58,15 @@ bool allocator::fits(const block_record& r, std::uint64_t size,
     return start - r.offset <= r.size && size <= r.size - (start - r.offset);
 }
 
+// Passes over the free block at the end: it can still grow, so it comes last,
+// as in Doug Lea's allocator ("wilderness").
 std::uint32_t allocator::scan(size_class c, std::uint64_t size, std::uint64_t alignment,
                               int limit) noexcept {
+    const std::uint32_t last = table_.control().last_block;
     std::uint32_t index = lists_.head(c);
     for (int i = 0; i < limit && index != nil; ++i) {
         const block_record& r = table_.at(index, block_state::free);
-        if (fits(r, size, alignment)) {
+        if (index != last && fits(r, size, alignment)) {
             return index;
         }
         index = r.next_free;
@@ -94,7 +94,6 @@ std::uint32_t allocator::search(std::uint64_t size, std::uint64_t alignment, int
             return found;
         }
     }
-    // What `extend` has made room in may be far down the list of its class.
     const std::uint32_t last = table_.control().last_block;
     const block_record& r = table_.block_at(last);
     return r.state == block_state::free && fits(r, size, alignment) ? last : nil;
@@ -138,10 +137,9 @@ void allocator::reshape_free(std::uint32_t index, block_record& r, std::uint64_t
     if (moves) {
         lists_.remove(index, r);
     }
-    if (r.offset != offset) {
-        undo.set(r.offset, offset);
-    }
-    undo.set(r.size, size);
+    undo.note(&r);
+    r.offset = offset;
+    r.size = size;
     if (moves) {
         lists_.insert(index, r);
     }
@@ -151,13 +149,12 @@ void allocator::reshape_free(std::uint32_t index, block_record& r, std::uint64_t
 // A record that is on no list becomes a free block.
 void allocator::become_free(std::uint32_t index, block_record& r, std::uint64_t dirty,
                             bool with_holes, std::uint64_t now) noexcept {
-    auto& undo = table_.undo();
-    undo.note(&r.holders);
+    table_.undo().note(&r);
     r.holders = 0;
     r.state = block_state::free;
     r.flags = with_holes ? holes : std::uint8_t{0};
     r.colour = 0;
-    undo.set(r.payload, std::uint64_t{0});
+    r.payload = 0;
     lists_.insert(index, r);
     lists_.set_dirty(index, r, dirty, now);
 }
@@ -183,7 +180,7 @@ placement allocator::carve(std::uint32_t index, block_record& r, std::uint64_t s
         lists_.remove(index, r);
         got.record = index;
         new_free = -1;
-        undo.note(&r.holders);
+        undo.note(&r);
     } else {
         got.record = table_.take();
         if (got.record == nil) {
@@ -445,7 +442,7 @@ std::uint32_t allocator::take_for_purge(std::uint64_t freed_before) noexcept {
     lists_.set_dirty(index, r, 0, 0);
     undo.set(r.payload, dirty);  // what finish_purge gives back if it is not punched
     lists_.remove(index, r);
-    undo.note(&r.holders);
+    undo.note(&r);
     r.state = block_state::punching;
     count(0, 0, -1);
     return index;

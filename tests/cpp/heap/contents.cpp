@@ -240,8 +240,8 @@ TEST_F(HeapTest, OperationsNeedAtMost48UndoEntries) {
         }
         ASSERT_TRUE(live.empty() || live.back() != nullptr) << h->refusal();
     }
-    EXPECT_LE(h->deepest_undo(), 48U);
-    EXPECT_GT(h->deepest_undo(), 20U);
+    EXPECT_LE(h->deepest_undo(), 32U);
+    EXPECT_GT(h->deepest_undo(), 10U);
     RecordProperty("deepest_undo", static_cast<int>(h->deepest_undo()));
     EXPECT_EQ(findings_of(*h), "");
 }

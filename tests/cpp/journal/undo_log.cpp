@@ -9,10 +9,13 @@
 namespace ndarena::journal {
 namespace {
 
+using segment::cache_line;
 using segment::undo_entry_count;
 using segment::undo_page;
 
 constexpr std::size_t words = 512;
+constexpr std::size_t line_words = cache_line / sizeof(std::uint64_t);
+static_assert(words / line_words > undo_entry_count);
 
 // The memory that outlives a process: the log and some words it protects.
 struct memory {
@@ -24,14 +27,17 @@ struct memory {
 };
 
 struct image {
-    explicit image(const memory& m) : data(m.data), entries(m.page.entries), count(m.page.count) {}
+    explicit image(const memory& m)
+        : data(m.data), offsets(m.page.offsets), old(m.page.lines), count(m.page.count) {}
     void restore(memory& m) const {
         m.data = data;
-        m.page.entries = entries;
+        m.page.offsets = offsets;
+        m.page.lines = old;
         m.page.count = count;
     }
     std::array<std::uint64_t, words> data;
-    std::array<segment::undo_entry, undo_entry_count> entries;
+    decltype(undo_page::offsets) offsets;
+    decltype(undo_page::lines) old;
     std::uint64_t count;
 };
 
@@ -42,14 +48,16 @@ public:
     explicit dying_writer(memory& m) : memory_(m), log_(m.log()) { keep(); }
 
     void write(std::size_t word, std::uint64_t value) {
-        // Inside note: the entry is there, the count has not risen.
+        // Inside note: the entry is there in part or whole, the count has not risen.
         const image before(memory_);
         const std::uint64_t n = memory_.page.count;
         if (n < undo_entry_count) {
-            memory_.page.entries[n].offset = word * 8;
+            memory_.page.offsets[n] = word / line_words * cache_line;
             keep();
-            memory_.page.entries[n].value = memory_.data[word];
-            keep();
+            for (std::size_t i = 0; i < line_words; ++i) {
+                memory_.page.lines[n][i] = memory_.data[word / line_words * line_words + i];
+                keep();
+            }
         }
         before.restore(memory_);
         log_.note(&memory_.data[word]);
@@ -108,13 +116,13 @@ TEST_F(UndoLog, CommitKeepsRollBackRestores) {
 }
 
 TEST_F(UndoLog, DeathAtEveryStepRestoresTheStateBefore) {
-    for (int round = 0; round < 200; ++round) {
+    for (int round = 0; round < 60; ++round) {
         const auto before = memory_.data;
         dying_writer writer(memory_);
         const auto writes = 1 + random_() % undo_entry_count;
         for (std::uint64_t i = 0; i < writes; ++i) {
             // A few words often, so that one is written several times.
-            writer.write(random_() % (round % 2 == 0 ? 5 : words), random_());
+            writer.write(random_() % (round % 2 == 0 ? 20 : words), random_());
         }
         for (const image& dead : writer.images()) {
             ASSERT_TRUE(rolls_back_to(dead, before));
@@ -131,7 +139,7 @@ TEST_F(UndoLog, TheSweepFindsAPlantedBug) {
     const auto before = memory_.data;
     dying_writer writer(memory_);
     writer.write(1, 10);
-    writer.write_wrongly(2, 20);
+    writer.write_wrongly(2 * line_words, 20);
     bool found = false;
     for (const image& dead : writer.images()) {
         found = found || !rolls_back_to(dead, before);
@@ -143,34 +151,65 @@ TEST_F(UndoLog, RollingBackMayItselfBeCutShort) {
     const auto before = memory_.data;
     dying_writer writer(memory_);
     for (int i = 0; i < 40; ++i) {
-        writer.write(random_() % 7, random_());
+        writer.write(random_() % words, random_());
     }
     const image dead = writer.images().back();
-    for (std::uint64_t done = 0; done <= dead.count; ++done) {
-        // The first heir has restored `done` words, newest first, and died.
+    ASSERT_GT(dead.count, 10U);
+    for (std::uint64_t done = 0; done <= dead.count * line_words; ++done) {
+        // The first heir has restored `done` words, newest lines first, and died.
         dead.restore(memory_);
-        for (std::uint64_t n = dead.count; n > dead.count - done; --n) {
-            memory_.data[dead.entries[n - 1].offset / 8] = dead.entries[n - 1].value;
+        for (std::uint64_t i = 0; i < done; ++i) {
+            const std::uint64_t n = dead.count - 1 - i / line_words;
+            memory_.data[dead.offsets[n] / 8 + i % line_words] = dead.old[n][i % line_words];
         }
         ASSERT_TRUE(rolls_back_to(image(memory_), before));
     }
 }
 
-TEST_F(UndoLog, NotesTheWordAroundAField) {
-    struct two {
-        std::uint32_t low;
-        std::uint32_t high;
-    };
-    auto* pair = reinterpret_cast<two*>(memory_.base() + 64);
-    const two before = *pair;
+TEST_F(UndoLog, NotesALineOnceInAnOperation) {
     undo_log log = memory_.log();
-    log.set(pair->high, 1U);
-    pair->low = 2;
+    for (int operation = 0; operation < 3; ++operation) {
+        const auto before = memory_.data;
+        for (std::size_t word = 0; word < 2 * line_words; ++word) {
+            log.set(memory_.data[8 + word], random_());
+        }
+        EXPECT_EQ(memory_.page.count, 2U);
+        EXPECT_EQ(memory_.page.offsets[0], cache_line);
+        EXPECT_EQ(memory_.page.offsets[1], 2 * cache_line);
+        if (operation == 1) {
+            log.roll_back();
+            EXPECT_EQ(memory_.data, before);
+        } else {
+            log.commit();
+        }
+    }
+}
+
+// Lines that share a place in the log's memory of what it has noted.
+TEST_F(UndoLog, ALineMayBeNotedTwice) {
+    std::vector<std::uint64_t> many(512 * line_words, 7);
+    undo_page page{};
+    undo_log log(reinterpret_cast<std::byte*>(many.data()), many.size() * 8, &page);
+    for (std::uint64_t round = 0; round < 3; ++round) {
+        for (std::size_t line = 0; line < 512; line += 64) {
+            log.set(many[line * line_words], round);
+        }
+    }
+    EXPECT_EQ(page.count, 3U * 8U);
+    log.roll_back();
+    EXPECT_EQ(many, std::vector<std::uint64_t>(512 * line_words, 7));
+}
+
+TEST_F(UndoLog, NotesTheLineAroundAField) {
+    const auto before = memory_.data;
+    undo_log log = memory_.log();
+    auto* field = reinterpret_cast<std::uint32_t*>(memory_.base() + 2 * cache_line - 4);
+    log.set(*field, 1U);
+    memory_.data[8] = 2;  // the first word of the same line
     EXPECT_EQ(memory_.page.count, 1U);
-    EXPECT_EQ(memory_.page.entries[0].offset, 64U);
+    EXPECT_EQ(memory_.page.offsets[0], cache_line);
     log.roll_back(0, sizeof memory_.data);
-    EXPECT_EQ(pair->low, before.low);
-    EXPECT_EQ(pair->high, before.high);
+    EXPECT_EQ(memory_.data, before);
 }
 
 TEST_F(UndoLog, IgnoresWhatLiesOutside) {
@@ -184,12 +223,16 @@ TEST_F(UndoLog, IgnoresWhatLiesOutside) {
 TEST_F(UndoLog, ADamagedLogIsPlayedBackWithinBounds) {
     const auto before = memory_.data;
     memory_.page.count = ~std::uint64_t{0};
-    for (auto& entry : memory_.page.entries) {
-        entry = {sizeof memory_.data + random_() % 100000 * 8, 7};
+    for (auto& offset : memory_.page.offsets) {
+        offset = sizeof memory_.data + random_() % 100000 * cache_line;
     }
-    memory_.page.entries[5] = {3, 7};                        // not a word
-    memory_.page.entries[6] = {~std::uint64_t{0} - 7, 7};    // wraps around
-    memory_.page.entries[7] = {sizeof memory_.data - 4, 7};  // reaches out
+    for (auto& line : memory_.page.lines) {
+        line.fill(7);
+    }
+    memory_.page.offsets[5] = 8;                        // not a line
+    memory_.page.offsets[6] = ~std::uint64_t{0} - 63;   // wraps around
+    memory_.page.offsets[7] = sizeof memory_.data - 8;  // reaches out
+    memory_.page.offsets[8] = std::uint64_t{1} << 63;   // far outside
     undo_log log = memory_.log();
     log.roll_back(0, sizeof memory_.data);
     EXPECT_EQ(memory_.data, before);
@@ -198,13 +241,14 @@ TEST_F(UndoLog, ADamagedLogIsPlayedBackWithinBounds) {
 
 TEST_F(UndoLog, PassesOverWhatIsNotVolatileMetadata) {
     undo_log log = memory_.log();
-    for (std::size_t i = 0; i < 10; ++i) {
-        log.set(memory_.data[i], std::uint64_t{i});
+    for (std::size_t line = 0; line < 10; ++line) {
+        log.set(memory_.data[line * line_words], std::uint64_t{line});
     }
     const auto before = memory_.data;
-    log.roll_back(4 * 8, 6 * 8);
-    for (std::size_t i = 0; i < 10; ++i) {
-        EXPECT_EQ(memory_.data[i] == before[i], i < 4 || i >= 6);
+    log.roll_back(4 * cache_line, 6 * cache_line);
+    for (std::size_t line = 0; line < 10; ++line) {
+        const std::size_t word = line * line_words;
+        EXPECT_EQ(memory_.data[word] == before[word], line < 4 || line >= 6);
     }
     EXPECT_TRUE(log.is_empty());
 }
@@ -213,7 +257,7 @@ TEST_F(UndoLog, RemembersTheDeepest) {
     undo_log log = memory_.log();
     for (const std::uint64_t depth : {3U, 9U, 5U}) {
         for (std::uint64_t i = 0; i < depth; ++i) {
-            log.note(&memory_.data[i]);
+            log.note(&memory_.data[i * line_words]);
         }
         log.commit();
     }
@@ -225,9 +269,10 @@ using UndoLogDeathTest = UndoLog;
 TEST_F(UndoLogDeathTest, OverflowEndsTheProcess) {
     undo_log log = memory_.log();
     for (std::size_t i = 0; i < undo_entry_count; ++i) {
-        log.note(&memory_.data[i]);
+        log.note(&memory_.data[i * line_words]);
     }
-    EXPECT_DEATH(log.note(&memory_.data[0]), "");
+    log.note(&memory_.data[0]);  // noted already
+    EXPECT_DEATH(log.note(&memory_.data[undo_entry_count * line_words]), "");
 }
 
 }  // namespace

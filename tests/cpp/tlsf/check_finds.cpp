@@ -266,7 +266,8 @@ TEST(Damage, LeadsToFindingsNotToCrashes) {
             std::uint64_t offset;
             std::uint64_t size;
         } areas[] = {
-            {geo.control_offset() + offsetof(control_page, capacity), 288},
+            {geo.control_offset() + offsetof(control_page, capacity),
+             offsetof(control_page, directory_root) - offsetof(control_page, capacity)},
             {geo.heads_offset(), 40 * 32 * 4},
             {geo.undo_offset(), sizeof(segment::undo_page)},
             {geo.radix_offset() + segment::format_page, 64},

@@ -244,7 +244,7 @@ TEST_P(Model, AgreesAfterEveryOperation) {
     }
     compare();
     EXPECT_EQ(world_.control().allocated, 0U);
-    EXPECT_LE(world_.table().undo().deepest(), 48U);
+    EXPECT_LE(world_.table().undo().deepest(), 32U);
     RecordProperty("deepest_undo", static_cast<int>(world_.table().undo().deepest()));
 }
 

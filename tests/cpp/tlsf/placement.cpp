@@ -70,6 +70,23 @@ TEST_F(Placement, OwnClassIsTriedBeforeLargerOnes) {
     release(wall2);
 }
 
+TEST_F(Placement, TheFreeBlockAtTheEndIsUsedLast) {
+    // What is left of the last block has the request's own class, an older gap a larger one.
+    const std::uint64_t size = 1 * mebibyte;
+    const placement gap = allocate(4 * size);
+    (void)allocate(64);
+    const std::uint64_t left = world_.record(world_.control().last_block).size;
+    const placement rest = allocate(left - size);
+    release(gap);
+    const placement first = allocate(size);
+    EXPECT_EQ(first.offset, gap.offset);
+    for (int i = 0; i < 3; ++i) {
+        EXPECT_LT(allocate(size).offset, rest.offset);
+    }
+    EXPECT_EQ(allocate(size).offset, rest.offset + left - size);
+    EXPECT_EQ(allocate(size).record, nil);
+}
+
 TEST_F(Placement, WarmBlocksAreReusedLastInFirstOut) {
     std::vector<placement> blocks;
     for (int i = 0; i < 4; ++i) {
