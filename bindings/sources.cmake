@@ -1,6 +1,7 @@
 # The files of the extension module, in alphabetical order. Paths are relative to this folder.
 set(NDARENA_MODULE_SOURCES
     module/errors.cpp
+    module/interrupts.cpp
     module/module.cpp
     module/py_arena.cpp
     module/register_arena.cpp

@@ -1,4 +1,5 @@
 // The extension module: names what it consists of, nothing else.
+#include "interrupts.hpp"
 #include "register.hpp"
 
 #include "numpy/numpy.hpp"
@@ -16,6 +17,7 @@ PYBIND11_MODULE(_core, m) {
     if (ndarena::numpy::import_numpy() != 0) {
         throw py::error_already_set();
     }
+    ndarena::module::install_interrupts();
     ndarena::module::register_arena(m);
     ndarena::module::register_open(m);
     ndarena::module::register_handlers(m);

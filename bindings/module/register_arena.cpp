@@ -1,5 +1,6 @@
 // `_core.Arena`.
 #include "errors.hpp"
+#include "interrupts.hpp"
 #include "py_arena.hpp"
 #include "register.hpp"
 
@@ -29,12 +30,12 @@ const void* address_of(const py::object& array) {
     return numpy::data_of(array.ptr());
 }
 
-// Runs f(heap) with the lease held and other Python threads running.
+// Runs f(heap), which can be repeated, with the lease held and other Python
+// threads running.
 template <class F>
 auto unlocked(const py_arena& self, F&& f) {
     const auto held = self.lease();
-    const py::gil_scoped_release released;
-    return f(held->heap());
+    return wait_patiently([&] { return f(held->heap()); }, [](const auto&) { return true; });
 }
 
 py::dict stats_of(const py_arena& self) {

@@ -1,5 +1,6 @@
 // Opening: four functions, one for each kind.
 #include "errors.hpp"
+#include "interrupts.hpp"
 #include "py_arena.hpp"
 #include "register.hpp"
 
@@ -35,11 +36,11 @@ heap::open_mode mode_from(const std::string& mode) {
 }
 
 std::shared_ptr<py_arena> open_with(const options& o) {
-    auto opened = [&] {
-        // Waits for other processes, reads and maps: let other threads run.
-        const py::gil_scoped_release unlocked;
-        return heap::heap::open(o);
-    }();
+    // Waits for other processes, reads and maps. Nothing has happened yet when a
+    // lock was not to be had.
+    auto opened = wait_patiently(
+        [&] { return heap::heap::open(o); },
+        [](const auto& got) { return !got && got.err().code == errc::lock_timeout; });
     if (!opened) {
         raise(opened.err());
     }

@@ -27,6 +27,8 @@
 namespace ndarena::platform {
 namespace {
 
+std::atomic<interrupt_hook> hook_of_process{nullptr};
+
 std::string first_line(const char* path) {
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path, "re"),
                                                                &std::fclose);
@@ -78,18 +80,32 @@ std::atomic<unsigned char>* guard_byte() noexcept {
 
 }  // namespace
 
-void futex_wait(std::atomic<std::uint32_t>* word, std::uint32_t expected,
+bool futex_wait(std::atomic<std::uint32_t>* word, std::uint32_t expected,
                 unsigned milliseconds) noexcept {
     struct timespec timeout {};
     timeout.tv_sec = milliseconds / 1000;
     timeout.tv_nsec = static_cast<long>(milliseconds % 1000) * 1000000L;
-    ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(word), FUTEX_WAIT, expected, &timeout,
-              nullptr, 0);
+    return ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(word), FUTEX_WAIT, expected,
+                     &timeout, nullptr, 0) != 0 &&
+           errno == EINTR;
 }
 
 void futex_wake_one(std::atomic<std::uint32_t>* word) noexcept {
     ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(word), FUTEX_WAKE, 1, nullptr, nullptr,
               0);
+}
+
+void set_interrupt_hook(interrupt_hook hook) noexcept {
+    hook_of_process.store(hook, std::memory_order_release);
+}
+
+bool wait_is_given_up(bool cut_short) noexcept {
+    const interrupt_hook hook = hook_of_process.load(std::memory_order_acquire);
+    return hook != nullptr && hook(cut_short);
+}
+
+bool sleep_milliseconds(unsigned milliseconds) noexcept {
+    return ::usleep(milliseconds * 1000) != 0 && errno == EINTR;
 }
 
 std::uint64_t monotonic_milliseconds() noexcept {

@@ -9,7 +9,8 @@
 namespace ndarena::platform {
 
 // Sleeps while `*word == expected`, at most `milliseconds`, across processes.
-void futex_wait(std::atomic<std::uint32_t>* word, std::uint32_t expected,
+// True if a signal cut it short.
+bool futex_wait(std::atomic<std::uint32_t>* word, std::uint32_t expected,
                 unsigned milliseconds) noexcept;
 void futex_wake_one(std::atomic<std::uint32_t>* word) noexcept;
 
@@ -20,6 +21,13 @@ inline void cpu_pause() noexcept {
     std::atomic_signal_fence(std::memory_order_seq_cst);
 #endif
 }
+
+// What to ask between the sleeps of a wait for another process; `cut_short`
+// says that a signal ended the last one. True gives up, as after the longest
+// wait. None (the beginning): wait on.
+using interrupt_hook = bool (*)(bool cut_short) noexcept;
+void set_interrupt_hook(interrupt_hook hook) noexcept;
+bool wait_is_given_up(bool cut_short) noexcept;
 
 // Milliseconds of CLOCK_MONOTONIC at timer-tick resolution; the same clock in
 // every process of one boot.
@@ -46,6 +54,9 @@ instance_id instance_of(int fd) noexcept;
 // Bytes of memory this process may use: the smaller of the machine's and the
 // memory cgroup's limit.
 std::uint64_t memory_limit() noexcept;
+
+// Sleeps; true if a signal cut it short.
+bool sleep_milliseconds(unsigned milliseconds) noexcept;
 
 // True in the process that last called arm_fork_guard, false in children that
 // were made without running the atfork handlers (clone, _Fork, vfork).

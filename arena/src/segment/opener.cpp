@@ -106,6 +106,7 @@ result<void> opener::map_new(segment& seg, std::uint64_t least, const std::strin
 result<void> opener::take_open_lock(segment& seg, bool exclusive) {
     const std::uint64_t byte = lock_base + seg.file_base_ + open_lock_byte;
     const std::uint64_t deadline = platform::monotonic_milliseconds() + open_timeout_ms;
+    bool given_up = false;
     for (;;) {
         switch (exclusive ? platform::try_lock_byte(seg.fd_.get(), byte)
                           : platform::try_share_byte(seg.fd_.get(), byte)) {
@@ -119,14 +120,14 @@ result<void> opener::take_open_lock(segment& seg, bool exclusive) {
             case platform::lock_answer::busy:
                 break;
         }
-        if (platform::monotonic_milliseconds() >= deadline) {
+        if (given_up || platform::monotonic_milliseconds() >= deadline) {
             return error{errc::lock_timeout, 0,
                          "another process has been opening this arena for " +
                              std::to_string(open_timeout_ms / 1000) +
                              " s; look whether it is stopped",
                          seg.path_};
         }
-        ::usleep(1000);
+        given_up = platform::wait_is_given_up(platform::sleep_milliseconds(1));
     }
 }
 

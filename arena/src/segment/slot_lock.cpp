@@ -47,7 +47,9 @@ lock_outcome slot_lock::lock_slow(std::uint32_t owner_word, unsigned timeout_ms)
         if (platform::monotonic_milliseconds() >= deadline) {
             return lock_outcome::timed_out;
         }
-        platform::futex_wait(word_, seen, poll_ms);
+        if (platform::wait_is_given_up(platform::futex_wait(word_, seen, poll_ms))) {
+            return lock_outcome::timed_out;
+        }
     }
 }
 

@@ -20,7 +20,7 @@ public:
 enum class lock_outcome : std::uint8_t {
     acquired,
     inherited,  // taken from a dead holder: its undo log must be played back
-    timed_out,
+    timed_out,  // or given up because of a signal
 };
 
 class slot_lock {
