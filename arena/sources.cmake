@@ -21,7 +21,8 @@ set(NDARENA_SEGMENT_SOURCES
     src/segment/format.cpp
     src/segment/opener.cpp
     src/segment/segment.cpp
-    src/segment/slot_lock.cpp)
+    src/segment/slot_lock.cpp
+    src/segment/transient.cpp)
 set(NDARENA_JOURNAL_SOURCES
     src/journal/undo_log.cpp)
 set(NDARENA_TLSF_SOURCES
@@ -38,7 +39,8 @@ set(NDARENA_HEAP_SOURCES
     src/heap/pointer_map.cpp
     src/heap/registry.cpp
     src/heap/report.cpp
-    src/heap/space.cpp)
+    src/heap/space.cpp
+    src/heap/transit.cpp)
 set(NDARENA_DIRECTORY_SOURCES)
 set(NDARENA_RESOURCES_SOURCES)
 
@@ -56,6 +58,7 @@ set(NDARENA_HOT_SOURCES
 
 # needs Python and NumPy: compiled into the extension, not into the library
 set(NDARENA_NUMPY_SOURCES
+    src/numpy/blocks.cpp
     src/numpy/handler.cpp
     src/numpy/import.cpp
     src/numpy/install.cpp

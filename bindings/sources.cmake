@@ -5,6 +5,7 @@ set(NDARENA_MODULE_SOURCES
     module/module.cpp
     module/py_arena.cpp
     module/register_arena.cpp
+    module/register_blocks.cpp
     module/register_config.cpp
     module/register_handlers.cpp
     module/register_open.cpp)

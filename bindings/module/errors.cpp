@@ -31,6 +31,8 @@ const char* code_name(errc code) noexcept {
             return "invalid";
         case errc::unsupported:
             return "unsupported";
+        case errc::stale:
+            return "stale_ref";
         case errc::ok:
         case errc::os:
             break;

@@ -22,4 +22,5 @@ PYBIND11_MODULE(_core, m) {
     ndarena::module::register_open(m);
     ndarena::module::register_handlers(m);
     ndarena::module::register_config(m);
+    ndarena::module::register_blocks(m);
 }

@@ -9,5 +9,6 @@ void register_arena(pybind11::module_& m);
 void register_open(pybind11::module_& m);
 void register_handlers(pybind11::module_& m);
 void register_config(pybind11::module_& m);
+void register_blocks(pybind11::module_& m);
 
 }  // namespace ndarena::module

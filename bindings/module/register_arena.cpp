@@ -153,6 +153,14 @@ void register_arena(py::module_& m) {
                  return unlocked(self, [](heap::heap& h) { return h.trim(); });
              })
         .def(
+            "reclaim",
+            [](const py_arena& self, std::uint64_t grace_ms) {
+                return unlocked(self, [grace_ms](heap::heap& h) { return h.reclaim(grace_ms); });
+            },
+            py::arg("grace_ms"))
+        .def_property_readonly("session",
+                               [](const py_arena& self) { return self.lease()->heap().session(); })
+        .def(
             "owns",
             [](const py_arena& self, const py::object& array) {
                 return self.lease()->heap().contains(address_of(array));

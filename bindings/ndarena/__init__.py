@@ -20,6 +20,7 @@ from ._arena import Arena
 from ._core import __version__
 from ._handlers import ArenaHandler, arena_of, handler_of, install, uninstall
 from ._open import open, scratch, shared  # noqa: A004  the public names
+from ._refs import Ref, ref
 from ._stats import Stats
 from .errors import (
     ClosedError,
@@ -42,6 +43,7 @@ __all__ = [
     "FormatError",
     "LockTimeoutError",
     "ReadOnlyError",
+    "Ref",
     "StaleRefError",
     "Stats",
     "__version__",
@@ -52,6 +54,7 @@ __all__ = [
     "handler_of",
     "install",
     "open",
+    "ref",
     "scratch",
     "shared",
     "uninstall",

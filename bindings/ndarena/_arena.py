@@ -8,7 +8,7 @@ import warnings
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from . import _core, _handlers
+from . import _core, _handlers, _refs
 from ._arguments import exporter, parse_alignment
 from ._creation import CreationMixin
 from ._inspection import InspectionMixin
@@ -291,6 +291,41 @@ class Arena(CreationMixin, InspectionMixin):
         wanted = parse_size(capacity, "capacity")
         self._writable_core().grow(wanted)
         _log.info("grown %r", self)
+
+    def put(self, obj: object) -> _refs.Ref:
+        """Store an object, its arrays and other buffers as they are, and return a reference.
+
+        Parameters
+        ----------
+        obj : object
+            Anything that can be pickled. What supports protocol 5 out of band (NumPy
+            arrays, pandas and Arrow objects) is copied once, into the arena, and never
+            again: every `Ref.get` gives views of that copy.
+
+        Returns
+        -------
+        Ref
+            For any process of the host.
+
+        Raises
+        ------
+        ClosedError, ReadOnlyError
+            If the arena has been closed, or opened in mode ``r``.
+        ValueError
+            If other processes cannot open it: scratch arenas and arenas over buffers.
+        MemoryError
+            If it does not fit.
+
+        Examples
+        --------
+        >>> import numpy as np, ndarena
+        >>> with ndarena.shared(capacity="1MiB") as arena:
+        ...     r = arena.put({"weights": np.arange(3), "epoch": 7})
+        >>> r.get()
+        {'weights': array([0, 1, 2]), 'epoch': 7}
+        """
+        self._writable_core()
+        return _refs.put(self, obj)
 
     def handler(self, min_size: Size = 0, fallback: bool = False) -> _handlers.ArenaHandler:
         """Return a handler: a context manager and decorator that makes NumPy allocate here.

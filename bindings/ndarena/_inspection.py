@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from . import _sharing
 from ._handlers import require_array
 from ._heapmap import reduce_blocks
 from ._html import draw_html
@@ -32,6 +33,8 @@ class InspectionMixin:
         def closed(self) -> bool: ...
 
         def _open_core(self) -> _core.Arena: ...
+
+        def _writable_core(self) -> _core.Arena: ...
 
         def _where(self) -> str: ...
 
@@ -88,6 +91,31 @@ class InspectionMixin:
         True
         """
         return self._open_core().trim()
+
+    def reclaim(self, transit: float = _sharing.GRACE_MS / 1000) -> int:
+        """Free what processes held that have died. Happens by itself before memory runs out.
+
+        Parameters
+        ----------
+        transit : float, optional
+            For how many seconds after its sender was found dead a message that nobody has
+            read yet keeps its memory.
+
+        Returns
+        -------
+        int
+            Number of blocks freed and messages dropped.
+
+        Examples
+        --------
+        >>> import ndarena
+        >>> with ndarena.shared(capacity="1MiB") as arena:
+        ...     arena.reclaim()
+        0
+        """
+        if not transit >= 0:
+            raise ValueError(f"transit is a number of seconds, not {transit!r}")
+        return self._writable_core().reclaim(int(transit * 1000))
 
     def owns(self, a: npt.NDArray[Any]) -> bool:
         """Return whether an array's data lies in this arena.

@@ -6,7 +6,7 @@ import operator
 import os
 from typing import TYPE_CHECKING
 
-from . import _core, _places
+from . import _core, _places, _sharing
 from ._arena import Arena
 from ._arguments import check_mode, parse_alignment, parse_ceiling
 
@@ -108,7 +108,8 @@ def shared(
     Returns
     -------
     Arena
-        Its segment stays until `Arena.unlink`.
+        A segment with a name stays until `Arena.unlink`; one without goes with the last
+        process that has it open, however that ends.
 
     Raises
     ------
@@ -124,8 +125,8 @@ def shared(
     >>> import ndarena
     >>> with ndarena.shared(capacity="1MiB") as arena:
     ...     a = arena.zeros(10)
-    ...     arena.unlink()
     """
+    _sharing.begin()
     if name is not None and (not name or "/" in name or "\0" in name or name in (".", "..")):
         raise ValueError(f"a shared segment's name has no slash and is not empty, unlike {name!r}")
     return Arena._of_core(

@@ -31,6 +31,7 @@ enum class errc : std::uint8_t {
     invalid,       ///< an argument is out of range
     unsupported,   ///< this file system, kernel or host cannot do it
     os,            ///< any other system call failure; see `os_errno`
+    stale,         ///< the block that a reference names is gone
 };
 
 /// A failure with its explanation.

@@ -299,6 +299,10 @@ bool heap::deallocate(void* address) noexcept {
         if (place == nullptr) {
             return false;
         }
+        if (place->references > 1) {
+            --place->references;
+            return true;
+        }
         const map_entry entry = *place;
         map_.erase(place);  // before the block can be handed out again
         if (poisoned_.load(std::memory_order_relaxed)) {
@@ -399,7 +403,7 @@ heap::resize_outcome heap::resize_in_place(map_entry* wanted, std::uint64_t nbyt
         const auto address = reinterpret_cast<std::uintptr_t>(seg_->base()) + r.offset;
         // Blocks of whole pages start at one; a shared block is never resized.
         const bool possible =
-            r.holders == 1 && room_for_record() &&
+            r.holders == 1 && entry->references == 1 && room_for_record() &&
             (size < tlsf::page_block_threshold || address % segment::format_page == 0);
         const bool done = possible && tlsf_.resize(record, size, now, grown);
         if (done) {

@@ -40,6 +40,7 @@ heap::~heap() {
         // What was not freed goes with its process; nobody can reach it any more.
         (void)reap_row(seg_->slot());
         if (row_is_empty(seg_->slot()) && !poisoned_.load(std::memory_order_relaxed)) {
+            seg_->retire();
             seg_->leave_slot();
         }
     }
@@ -125,6 +126,7 @@ void heap::format_volatile() noexcept {
     c.capacity = seg_->initial_capacity();
     c.session = platform::random_u64();
     c.unclean = unclean ? 1 : 0;
+    c.transit_free = tlsf::nil;
     tlsf_.format();
     write_witness();
     seg_->write_root(c.capacity, c.watermark);

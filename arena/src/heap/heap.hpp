@@ -37,6 +37,19 @@ struct statistics {
     std::uint64_t warm_free = 0;  // freed bytes kept for reuse
 };
 
+// A block as every process that has the segment open can name it.
+struct block_id {
+    std::uint64_t offset = 0;  // of the payload
+    std::uint64_t serial = 0;  // no two blocks of a session have the same
+    std::uint32_t record = 0;
+};
+
+// A message's own hold on a block.
+struct token {
+    std::uint32_t index = segment::nil;
+    std::uint64_t serial = 0;
+};
+
 enum class view_state : std::uint8_t {
     pristine = 0,
     warm = 1,
@@ -57,6 +70,8 @@ public:
     static result<std::shared_ptr<heap>> open(const segment_options& options);
     // The heap of this process whose mapping contains the address.
     static std::shared_ptr<heap> find(const void* address) noexcept;
+    // The writable one of a file or shared segment, by `session()`.
+    static std::shared_ptr<heap> find_session(std::uint64_t session) noexcept;
 
     // `keep_alive` is let go of when nothing touches the memory any more.
     heap(std::unique_ptr<segment::segment> seg, std::shared_ptr<void> keep_alive);
@@ -80,13 +95,31 @@ public:
     // Why this process's last request was refused, empty if none was.
     std::string refusal() noexcept;
 
+    // -- references; a block lives as long as this process has one, a row or a
+    // token of any process holds it --
+    // The block that starts at the address; false if this process has none.
+    bool identify(const void* address, block_id& id, std::uint64_t& nbytes) noexcept;
+    // One reference more, given back by `deallocate`. False as above.
+    bool retain(const void* address) noexcept;
+    // A token for a message about the block, good for `readers` attachments.
+    // Errors: unsupported (private arenas), no_memory (too many on their way).
+    bool can_send() const noexcept;
+    result<token> send(const void* address, std::uint32_t readers);
+    // A reference to the block of a message, in the place of its token's if
+    // that is still there. Errors: stale.
+    result<void*> attach(const block_id& id, const token& ticket, std::uint64_t& nbytes);
+
     // -- space --
     std::uint64_t trim() noexcept;  // gives all free pages back; bytes
     result<void> grow(std::uint64_t capacity);
     // Freed pages go back after `delay_ms` (-1: never by age, 0: at once), and
     // at once beyond `budget` bytes.
     void set_purge(std::int64_t delay_ms, std::uint64_t budget) noexcept;
-    std::uint64_t reclaim() noexcept;  // reaps dead processes; blocks freed
+    // For so long after its sender was found dead a message may be read.
+    static constexpr std::uint64_t default_grace_ms = 60000;
+    // Reaps dead processes, and tokens whose sender has been known to be gone
+    // for `grace_ms`. Returns blocks freed and tokens dropped.
+    std::uint64_t reclaim(std::uint64_t grace_ms = default_grace_ms) noexcept;
 
     // -- looking --
     statistics stats() noexcept;
@@ -95,6 +128,9 @@ public:
     std::uint64_t live_blocks() noexcept;  // of this process
     std::uint64_t allocated_bytes() noexcept;
     std::uint64_t capacity() noexcept;
+    // A new random number whenever the arena's state begins anew: what was there
+    // before (another boot, another file of the same name) has another.
+    std::uint64_t session() const noexcept { return seg_->control().session; }
     std::uint64_t alignment() const noexcept { return seg_->header().alignment; }
     const segment::segment& seg() const noexcept { return *seg_; }
     std::byte* base() const noexcept { return seg_->base(); }
@@ -191,6 +227,15 @@ private:
     std::uint64_t reap_now_and_then() noexcept;
     void take_over_locks_of(std::uint32_t slot) noexcept;
     std::uint64_t reap_dead_slots() noexcept NDARENA_REQUIRES(reaping_);
+
+    // tokens
+    segment::transit_token& token_at(std::uint32_t index) const noexcept;
+    token issue_token(std::uint32_t record, std::uint32_t readers) noexcept;
+    void retire_token(std::uint32_t index) noexcept;
+    bool redeem(const block_id& id, const token& ticket) noexcept;
+    void drop_hold(std::uint32_t record, std::uint64_t now) noexcept;
+    std::uint64_t expire_tokens(std::uint64_t grace_ms) noexcept;
+    void count_tokens(std::vector<std::uint32_t>& holders, std::vector<std::string>& findings);
 
     // fork
     void claim_for_child() noexcept;

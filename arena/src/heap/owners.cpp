@@ -75,7 +75,7 @@ std::uint64_t heap::reap_dead() noexcept {
         return 0;
     }
     platform::lock_guard guard(reaping_);
-    return reap_dead_slots();
+    return reap_dead_slots() + expire_tokens(default_grace_ms);
 }
 
 // One thread at a time: all share the descriptor through which a dead slot's
@@ -111,11 +111,14 @@ std::uint64_t heap::reap_now_and_then() noexcept {
         return 0;
     }
     last_reap_.store(now, std::memory_order_relaxed);
-    const std::uint64_t freed = usable() ? reap_dead_slots() : 0;
+    const std::uint64_t freed = usable() ? reap_dead_slots() + expire_tokens(default_grace_ms) : 0;
     reaping_.unlock();
     return freed;
 }
 
-std::uint64_t heap::reclaim() noexcept { return reap_dead(); }
+std::uint64_t heap::reclaim(std::uint64_t grace_ms) noexcept {
+    const std::uint64_t freed = reap_dead();
+    return freed + expire_tokens(grace_ms);
+}
 
 }  // namespace ndarena::heap

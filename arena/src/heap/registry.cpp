@@ -16,6 +16,7 @@ registry& registry::instance() noexcept {
 registry::registry() {
     platform::arm_fork_guard();
     (void)::pthread_atfork(&before_fork, &after_fork_in_parent, &after_fork_in_child);
+    (void)std::atexit(&at_exit);
 }
 
 result<std::shared_ptr<heap>> heap::open(const segment_options& options) {
@@ -24,6 +25,10 @@ result<std::shared_ptr<heap>> heap::open(const segment_options& options) {
 
 std::shared_ptr<heap> heap::find(const void* address) noexcept {
     return registry::instance().find(address);
+}
+
+std::shared_ptr<heap> heap::find_session(std::uint64_t session) noexcept {
+    return registry::instance().find_session(session);
 }
 
 result<std::shared_ptr<heap>> registry::open(const segment_options& options) {
@@ -160,6 +165,32 @@ std::vector<std::shared_ptr<heap>> registry::everyone() noexcept {
         }
     }
     return heaps;
+}
+
+std::shared_ptr<heap> registry::find_session(std::uint64_t session) noexcept {
+    for (auto& h : everyone()) {
+        const auto kind = h->seg().kind();
+        if ((kind == segment_kind::file || kind == segment_kind::shared) && h->seg().writable() &&
+            h->session() == session) {
+            return h;
+        }
+    }
+    return nullptr;
+}
+
+// The process ends while arrays still live: the names of transient segments
+// must not wait for them. Other threads may be anywhere, so nothing is waited for.
+void registry::at_exit() noexcept NDARENA_NO_ANALYSIS {
+    registry& all = instance();
+    if (!platform::fork_guard_intact() || !all.mutex_.try_lock()) {
+        return;
+    }
+    for (const entry& e : all.entries_) {
+        if (e.raw->seg().is_transient()) {
+            e.raw->seg_->retire();
+        }
+    }
+    all.mutex_.unlock();
 }
 
 void registry::forget(const heap* h) noexcept {

@@ -17,6 +17,8 @@ public:
     result<std::shared_ptr<heap>> open(const segment_options& options);
     std::shared_ptr<heap> find(const void* address) noexcept;
     void forget(const heap* h) noexcept;
+    // The writable heap of a file or shared segment, by its session number.
+    std::shared_ptr<heap> find_session(std::uint64_t session) noexcept;
 
 private:
     struct entry {
@@ -26,6 +28,7 @@ private:
     registry();
     std::vector<std::shared_ptr<heap>> everyone() noexcept;
     std::shared_ptr<heap> find_same(const segment_options& options, error& conflict);
+    static void at_exit() noexcept;
     static void before_fork() noexcept;
     static void after_fork_in_parent() noexcept;
     static void after_fork_in_child() noexcept;

@@ -89,6 +89,7 @@ statistics heap::stats() noexcept {
             st.n_blocks = c.allocated_count;
             st.n_free_blocks = c.free_count;
             st.oom_count = c.refused;
+            st.in_transit = c.in_transit;
             st.metadata = c.metadata + h.seg_->geo().data_offset();
             st.warm_free = c.purge_bytes;
             const std::uint64_t ceiling = std::min(c.capacity, h.seg_->mapped_size());
@@ -139,7 +140,7 @@ std::vector<std::string> heap::check() {
     return std::move(report.findings);
 }
 
-// Every block's holder count is the number of rows that hold it.
+// Every block's holder count is the number of rows and tokens that hold it.
 void heap::check_rows(std::vector<std::string>& findings) {
     const std::uint32_t records = table_.control().record_bump;
     const std::uint32_t slots = seg_->geo().slot_count;
@@ -159,17 +160,51 @@ void heap::check_rows(std::vector<std::string>& findings) {
             }
         }
     }
+    count_tokens(holders, findings);
     for (std::uint32_t i = 0; i < records && findings.size() < most_findings; ++i) {
         const tlsf::block_record& r = table_.at(i);
         const std::uint32_t expected = r.state == tlsf::block_state::unused ? 0 : r.holders;
         if (holders[i] != expected) {
             findings.push_back("block " + std::to_string(i) + " counts " +
-                               std::to_string(expected) + " holders, the rows show " +
+                               std::to_string(expected) + " holders, rows and tokens show " +
                                std::to_string(holders[i]));
         }
         if (r.state == tlsf::block_state::allocated && r.holders == 0) {
             findings.push_back("block " + std::to_string(i) + " is allocated but nobody holds it");
         }
+    }
+}
+
+void heap::count_tokens(std::vector<std::uint32_t>& holders, std::vector<std::string>& findings) {
+    const segment::control_page& c = table_.control();
+    if (c.transit_bump > seg_->geo().transit_count) {
+        findings.emplace_back("more tokens are in use than the table has");
+        return;
+    }
+    std::uint32_t flying = 0;
+    std::uint32_t unused = 0;
+    for (std::uint32_t i = 0; i < c.transit_bump; ++i) {
+        const segment::transit_token& t = token_at(i);
+        if (t.state == 0) {
+            ++unused;
+        } else if (t.state != 1 || t.record >= holders.size() || t.readers == 0) {
+            findings.push_back("token " + std::to_string(i) + " is damaged");
+        } else {
+            ++flying;
+            ++holders[t.record];
+        }
+    }
+    std::uint32_t listed = 0;
+    for (std::uint32_t i = c.transit_free; i != tlsf::nil; i = token_at(i).record) {
+        if (i >= c.transit_bump || token_at(i).state != 0 || ++listed > unused) {
+            findings.emplace_back("the list of unused tokens leads to one that is used");
+            return;
+        }
+    }
+    if (flying != c.in_transit || listed != unused) {
+        findings.push_back(std::to_string(c.in_transit) + " tokens are counted, " +
+                           std::to_string(flying) + " are in flight and " +
+                           std::to_string(unused - listed) + " are lost");
     }
 }
 

@@ -64,6 +64,15 @@ std::shared_ptr<lease> lease::find(const void* address) {
     return nullptr;
 }
 
+std::shared_ptr<lease> lease::of(std::shared_ptr<heap::heap> h) {
+    if (auto known = find(h->base())) {
+        return known;
+    }
+    auto made = std::make_shared<lease>(std::move(h));
+    enroll(made);
+    return made;
+}
+
 std::shared_ptr<void> hold_buffer(void* view) {
     return {view, [](void* p) noexcept {
                 auto* buffer = static_cast<Py_buffer*>(p);

@@ -32,6 +32,8 @@ public:
     // The lease of this process whose mapping holds an address, if any.
     static std::shared_ptr<lease> find(const void* address);
     static void enroll(const std::shared_ptr<lease>& made);
+    // One for the heap: an enrolled one, or a new one.
+    static std::shared_ptr<lease> of(std::shared_ptr<heap::heap> h);
 
 private:
     std::shared_ptr<heap::heap> heap_;
@@ -84,6 +86,20 @@ unsigned abi_version() noexcept;
 unsigned api_target() noexcept;
 // Address of the array's first byte. `array` must be an ndarray.
 const void* data_of(PyObject* array) noexcept;
+// The block capsule under the array, which becomes a view of it if it owned
+// the memory: NumPy then neither resizes nor reuses what others see. Py_None if
+// the memory is not a block that can be sent, null with an exception set.
+PyObject* publish(PyObject* array);
+// A capsule with one reference to the block, which is the caller's until this
+// succeeds. Null with a Python exception set.
+PyObject* new_block(std::shared_ptr<lease> held, void* address);
+// What a block capsule holds; null if it is none.
+std::shared_ptr<lease> lease_of_block(PyObject* capsule, void*& address) noexcept;
+// An array over part of a block, which it keeps. ValueError if it does not fit.
+PyObject* array_over(PyObject* capsule, PyObject* dtype, const std::vector<std::int64_t>& shape,
+                     const std::vector<std::int64_t>& strides, std::int64_t offset, bool writeable);
+// Bytes from the block's start to the array's first element.
+std::int64_t offset_in_block(PyObject* capsule, PyObject* array) noexcept;
 // A new int64 array of shape (rows, columns); null with an exception set.
 PyObject* new_table(const std::vector<std::int64_t>& values, std::int64_t columns);
 

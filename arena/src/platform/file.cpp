@@ -158,6 +158,11 @@ result<file_id> identify(int fd, const std::string& path) {
     return file_id{st.st_dev, st.st_ino};
 }
 
+bool has_name(int fd) noexcept {
+    struct stat st {};
+    return ::fstat(fd, &st) == 0 && st.st_nlink != 0;
+}
+
 bool is_same_file(int fd, const file_id& id) noexcept {
     struct stat st {};
     return ::fstat(fd, &st) == 0 && st.st_dev == id.device && st.st_ino == id.inode;

@@ -43,6 +43,7 @@ result<void> give_name(nameless_file& file, const std::string& path, bool replac
 result<unique_fd> reopen(int fd, bool writable);
 
 result<file_id> identify(int fd, const std::string& path);
+bool has_name(int fd) noexcept;  // some directory lists it
 bool is_same_file(int fd, const file_id& id) noexcept;
 result<std::uint64_t> file_size(int fd, const std::string& path);
 result<void> set_file_size(int fd, std::uint64_t size, const std::string& path);

@@ -39,6 +39,8 @@ constexpr std::uint32_t nil = 0xFFFFFFFF;  // no record
 namespace feature {
 // The file's size belongs to somebody else: never cut or lengthened.
 constexpr std::uint64_t fixed_size = 1;
+// A shared segment whose name goes with its last process.
+constexpr std::uint64_t transient = 2;
 }  // namespace feature
 
 // Page 0. Written once, when the segment is formatted; never changed.
@@ -136,7 +138,12 @@ struct control_page {
     std::uint32_t purge_first;
     std::uint32_t purge_last;
     std::uint64_t purge_bytes;
-    std::uint64_t reserved_purge[6];
+    // transit table
+    std::uint32_t transit_free;  // first of the list of unused tokens
+    std::uint32_t transit_bump;  // tokens ever taken into use
+    std::uint32_t in_transit;    // tokens in flight
+    std::uint32_t reserved_transit;
+    std::uint64_t reserved_queues[4];
     std::array<std::uint32_t, first_level_count> second_level;  // bitmaps of the free lists
     std::uint64_t reserved_bitmaps[4];
     std::uint64_t directory_root;  // the volatile root
@@ -205,7 +212,7 @@ constexpr std::uint8_t queued = 2;  // on the purge queue
 // One process that has the segment open for writing. Alive while byte
 // `lock_base + index` is locked.
 struct slot_entry {
-    std::atomic<std::uint32_t> state;  // 0 unused, 1 in use (its row may have bits)
+    std::atomic<std::uint32_t> state;  // one of the three below
     std::uint32_t incarnation;
     std::uint32_t pid;
     std::uint32_t reserved0;
@@ -213,15 +220,19 @@ struct slot_entry {
     std::array<std::uint64_t, 5> reserved;
 };
 static_assert(sizeof(slot_entry) == 64);
+constexpr std::uint32_t slot_unused = 0;
+constexpr std::uint32_t slot_in_use = 1;   // its row may have bits
+constexpr std::uint32_t slot_leaving = 2;  // the same, of a process that is about to end
 
-// A reference on its way between two processes.
+// A reference on its way between two processes. It counts as a holder of its
+// block.
 struct transit_token {
-    std::uint64_t serial;
-    std::uint64_t noticed;  // when its sender was found dead, ms; 0: alive
-    std::uint32_t record;
-    std::uint32_t sender;
-    std::uint32_t state;
-    std::uint32_t reserved;
+    std::uint64_t serial;   // session ^ number, from the same count as the blocks'
+    std::uint64_t noticed;  // when its sender was found dead, ms; 0: not yet
+    std::uint32_t record;   // of the block; unused tokens: the next of their list
+    std::uint32_t sender;   // the sender's lock word: slot and incarnation
+    std::uint32_t state;    // 0 unused, 1 in flight
+    std::uint32_t readers;  // attachments that it is still good for
 };
 static_assert(sizeof(transit_token) == 32);
 

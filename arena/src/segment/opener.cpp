@@ -66,7 +66,7 @@ result<void> opener::format_file(segment& seg, const segment_options& options) {
         options.capacity != 0 ? options.capacity : default_capacity(seg.fd_.get()), format_page);
     seg.geo_ = geometry::for_capacity(seg.requested_capacity_);
     make_header(seg.header_, seg.geo_, options.alignment != 0 ? options.alignment : granule,
-                new_uuid(), platform::unix_time(), 0);
+                new_uuid(), platform::unix_time(), options.transient ? feature::transient : 0);
     const std::uint64_t first = seg.geo_.data_offset();
     const int rc = seg.extend(0, first + seg.geo_.chunk_bytes());
     if (rc != 0) {
@@ -267,6 +267,9 @@ result<void> opener::join(segment& seg, bool writable) {
     // recovery has finished.
     if (auto ok = take_open_lock(seg, writable); !ok) {
         return ok;
+    }
+    if (seg.is_transient() && !platform::has_name(seg.fd_.get())) {
+        return error{errc::not_found, ENOENT, "its last process has just left it", seg.path_};
     }
     // Mapped once, for as much as it may become.
     std::uint64_t ceiling = 0;

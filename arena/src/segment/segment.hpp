@@ -13,6 +13,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace ndarena::segment {
 
@@ -34,6 +35,7 @@ struct segment_options {
     unsigned perm = 0600;
     void* buffer = nullptr;  // kind buffer only
     std::uint64_t buffer_size = 0;
+    bool transient = false;      // kind shared, new: the name goes with its last process
     bool format_buffer = false;  // format whatever the buffer holds
     // Anonymous shared pages of the buffer are ordinary memory, whose pages may
     // be given back (false: a device may know their addresses).
@@ -138,6 +140,11 @@ public:
     result<std::uint64_t> file_bytes() const;
 
     result<void> unlink() noexcept;
+    // A shared segment whose name goes with its last process.
+    bool is_transient() const noexcept;
+    // This process will not attach to it again: if nobody else stays and no
+    // message is on its way, a transient segment loses its name.
+    void retire() noexcept;
     std::uint64_t initial_capacity() const noexcept { return requested_capacity_; }
     // In a fork child that has copied it: pages now belong to this process.
     void become_private_memory() noexcept { backing_ = backing::private_memory; }
@@ -174,6 +181,12 @@ private:
 
 // The valid root page with the higher sequence; null if there is none.
 const root_page* current_root(const std::byte* base, const file_header& header) noexcept;
+
+// Removes transient segments of this host that nobody has open, and about
+// which no message may still be read: those that all processes died in.
+// Returns their names. `grace_ms` is how long a message may be read after its
+// sender was found dead.
+std::vector<std::string> sweep_transient(std::uint64_t grace_ms);
 
 // Sanity of the volatile state's numbers that everything else relies on.
 result<void> check_control(const segment& seg);

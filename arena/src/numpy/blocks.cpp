@@ -1,0 +1,181 @@
+// Arrays over blocks that several owners hold: publishing an array's memory,
+// and arrays over what was published.
+//
+// A block capsule holds one reference of this process to a block. It is the
+// base of the arrays over the block, and what a reference object keeps.
+#include "numpy/target.hpp"
+
+#include <vector>
+
+namespace ndarena::numpy {
+namespace {
+
+constexpr const char* block_name = "ndarena.block";
+
+struct held_block {
+    std::shared_ptr<lease> held;
+    void* address;
+};
+
+held_block* block_of(PyObject* capsule) noexcept {
+    if (capsule == nullptr || PyCapsule_IsValid(capsule, block_name) == 0) {
+        return nullptr;
+    }
+    return static_cast<held_block*>(PyCapsule_GetPointer(capsule, block_name));
+}
+
+// Possibly with an exception pending, possibly while the interpreter exits.
+void destroy_block(PyObject* capsule) noexcept {
+    PyObject* type = nullptr;
+    PyObject* value = nullptr;
+    PyObject* traceback = nullptr;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (held_block* block = block_of(capsule)) {
+        (void)block->held->heap().deallocate(block->address);
+        delete block;
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
+// Two threads may publish one array at a time.
+platform::mutex publishing;
+
+// The array at the end of the chain of views.
+PyArrayObject* root_of(PyObject* array) noexcept {
+    auto* a = reinterpret_cast<PyArrayObject*>(array);
+    for (PyObject* base = PyArray_BASE(a); base != nullptr && PyArray_Check(base) != 0;
+         base = PyArray_BASE(a)) {
+        a = reinterpret_cast<PyArrayObject*>(base);
+    }
+    return a;
+}
+
+// Whether all elements of the view lie in [first, first + size).
+bool lies_within(const char* data, int nd, const npy_intp* shape, const npy_intp* strides,
+                 npy_intp itemsize, const char* first, std::uint64_t size) noexcept {
+    npy_intp low = data - first;
+    npy_intp high = low + itemsize;
+    for (int i = 0; i < nd; ++i) {
+        if (shape[i] < 0) {
+            return false;
+        }
+        if (shape[i] == 0) {
+            return true;  // no element anywhere
+        }
+        npy_intp extent = 0;
+        npy_intp& end = strides[i] < 0 ? low : high;
+        if (__builtin_mul_overflow(shape[i] - 1, strides[i], &extent) ||
+            __builtin_add_overflow(end, extent, &end)) {
+            return false;
+        }
+    }
+    return low >= 0 && static_cast<std::uint64_t>(high) <= size;
+}
+
+}  // namespace
+
+PyObject* new_block(std::shared_ptr<lease> held, void* address) {
+    auto block = std::make_unique<held_block>(held_block{std::move(held), address});
+    PyObject* capsule = PyCapsule_New(block.get(), block_name, &destroy_block);
+    if (capsule == nullptr) {
+        return nullptr;
+    }
+    (void)block.release();
+    return capsule;
+}
+
+std::shared_ptr<lease> lease_of_block(PyObject* capsule, void*& address) noexcept {
+    const held_block* block = block_of(capsule);
+    if (block == nullptr) {
+        return nullptr;
+    }
+    address = block->address;
+    return block->held;
+}
+
+PyObject* publish(PyObject* array) {
+    PyArrayObject* root = root_of(array);
+    platform::lock_guard guard(publishing);
+    if (PyObject* base = PyArray_BASE(root); base != nullptr) {
+        if (block_of(base) == nullptr) {
+            Py_RETURN_NONE;  // somebody else's memory
+        }
+        Py_INCREF(base);
+        return base;
+    }
+    void* data = PyArray_DATA(root);
+    auto held = lease::find(data);
+    heap::block_id id;
+    std::uint64_t nbytes = 0;
+    if (!held || PyArray_CHKFLAGS(root, NPY_ARRAY_OWNDATA) == 0 || !held->heap().can_send() ||
+        !held->heap().identify(data, id, nbytes)) {
+        Py_RETURN_NONE;
+    }
+    // The reference that the array was born with is the capsule's from here on:
+    // NumPy must neither free the memory, nor resize it, nor write a result
+    // into it because it looks like a temporary's.
+    PyObject* capsule = new_block(std::move(held), data);
+    if (capsule == nullptr) {
+        return nullptr;
+    }
+    auto* fields = reinterpret_cast<PyArrayObject_fields*>(root);
+    PyObject* handler = fields->mem_handler;
+    fields->mem_handler = nullptr;
+    PyArray_CLEARFLAGS(root, NPY_ARRAY_OWNDATA);
+    fields->base = capsule;
+    Py_INCREF(capsule);
+    Py_XDECREF(handler);
+    return capsule;
+}
+
+std::int64_t offset_in_block(PyObject* capsule, PyObject* array) noexcept {
+    const held_block* block = block_of(capsule);
+    return block == nullptr ? 0
+                            : static_cast<const char*>(data_of(array)) -
+                                  static_cast<const char*>(block->address);
+}
+
+PyObject* array_over(PyObject* capsule, PyObject* dtype, const std::vector<std::int64_t>& shape,
+                     const std::vector<std::int64_t>& strides, std::int64_t offset,
+                     bool writeable) {
+    const held_block* block = block_of(capsule);
+    heap::block_id id;
+    std::uint64_t nbytes = 0;
+    if (block == nullptr || !block->held->heap().identify(block->address, id, nbytes)) {
+        PyErr_SetString(PyExc_ValueError, "not a block of a live arena");
+        return nullptr;
+    }
+    PyArray_Descr* descr = nullptr;
+    if (PyArray_DescrConverter(dtype, &descr) == NPY_FAIL) {
+        return nullptr;
+    }
+    char* first = static_cast<char*>(block->address);
+    const bool fits = shape.size() <= NPY_MAXDIMS && shape.size() == strides.size() &&
+                      offset >= 0 && static_cast<std::uint64_t>(offset) <= nbytes &&
+                      !PyDataType_REFCHK(descr) &&
+                      lies_within(first + offset, static_cast<int>(shape.size()), shape.data(),
+                                  strides.data(), PyDataType_ELSIZE(descr), first, nbytes);
+    if (!fits) {
+        Py_DECREF(descr);
+        PyErr_SetString(PyExc_ValueError, "the array does not lie in its block");
+        return nullptr;
+    }
+    std::vector<npy_intp> dimensions(shape.begin(), shape.end());
+    std::vector<npy_intp> steps(strides.begin(), strides.end());
+    PyObject* array = PyArray_NewFromDescr(&PyArray_Type, descr, static_cast<int>(shape.size()),
+                                           dimensions.data(), steps.data(), first + offset,
+                                           writeable ? NPY_ARRAY_WRITEABLE : 0, nullptr);
+    if (array == nullptr) {
+        return nullptr;
+    }
+    auto* a = reinterpret_cast<PyArrayObject*>(array);
+    PyArray_UpdateFlags(a, NPY_ARRAY_UPDATE_ALL);
+    Py_INCREF(capsule);
+    if (PyArray_SetBaseObject(a, capsule) != 0) {
+        Py_DECREF(array);
+        return nullptr;
+    }
+    return array;
+}
+
+}  // namespace ndarena::numpy
