@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -96,10 +97,7 @@ class Ref:
 
     @property
     def nbytes(self) -> int:
-        items = 1
-        for length in self._view.shape:
-            items *= length
-        return items * np.dtype(self._view.dtype).itemsize
+        return math.prod(self._view.shape) * int(np.dtype(self._view.dtype).itemsize)
 
     def get(self) -> Any:
         """Return the array, or the object, without a copy.

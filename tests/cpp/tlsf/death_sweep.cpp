@@ -78,7 +78,7 @@ protected:
         const std::string after = describe(live_);
         EXPECT_NE(before, after);
         EXPECT_EQ(found, (std::set<std::string>{before, after}));
-        EXPECT_GT(images_, 20);
+        EXPECT_GT(images_, 10);
     }
 
     world live_{world_size, 0, true};
