@@ -84,6 +84,22 @@ def _cmake_version() -> tuple[int, ...]:
     return tuple(map(int, found.groups())) if found else (0,)
 
 
+def need_libfuzzer(session: nox.Session) -> None:
+    """Provide clang++ with libFuzzer and the sanitizers' run-time libraries."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, program = Path(folder, "probe.cpp"), Path(folder, "probe")
+        source.write_text(
+            'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, decltype(sizeof 0)) '
+            "{ return 0; }\n"
+        )
+        if shutil.which("clang++"):
+            options = ("-fsanitize=fuzzer,address,undefined", str(source), "-o", str(program))
+            codes = list(range(256))
+            session.run("clang++", *options, external=True, silent=True, success_codes=codes)
+        if not program.exists():
+            apt_install(session, "clang", "libclang-rt-14-dev")
+
+
 def need_googletest(session: nox.Session) -> None:
     """Provide GoogleTest, which PyPI does not have."""
     with tempfile.TemporaryDirectory() as folder:
@@ -185,6 +201,19 @@ def bench(session: nox.Session) -> None:
         *(("--quick",) if short else ()),
         env={"PYTHONPATH": f"{build}/python"},
     )
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz operations and file images: `-- short` (20 s each) or `-- minutes=60`."""
+    minutes = [a.removeprefix("minutes=") for a in session.posargs if a.startswith("minutes=")]
+    seconds = 20 if "short" in session.posargs else round(float((minutes or ["60"])[0]) * 60)
+    need_compiler(session)
+    need_libfuzzer(session)
+    session.install("libboost-headers>=1.87")
+    session.run("cmake", "--preset", "fuzz", "--fresh", external=True)
+    session.run("cmake", "--build", "--preset", "fuzz", external=True)
+    session.run("python", "tests/fuzz/campaign.py", "--build", "build/fuzz", f"--seconds={seconds}")
 
 
 @nox.session

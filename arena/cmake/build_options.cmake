@@ -25,3 +25,14 @@ if(NDARENA_SANITIZE)
                                     -fno-omit-frame-pointer)
   target_link_options(ndarena_build_options INTERFACE -fsanitize=${_sanitizers})
 endif()
+
+if(NDARENA_BUILD_FUZZERS)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "NDARENA_BUILD_FUZZERS needs clang: -DCMAKE_CXX_COMPILER=clang++")
+  endif()
+  # Every translation unit reports what it reaches (not what it compares: the targets aim by
+  # themselves, and that would halve their speed); the programs bring libFuzzer's main.
+  target_compile_options(ndarena_build_options INTERFACE -fsanitize=fuzzer-no-link
+                                                         -fno-sanitize-coverage=trace-cmp)
+  target_link_options(ndarena_build_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()

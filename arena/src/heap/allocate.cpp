@@ -378,7 +378,8 @@ void* heap::reallocate_elsewhere(void* address, std::uint64_t old_bytes, std::ui
                                  std::uint64_t alignment) noexcept {
     void* moved = allocate(nbytes, alignment, false);
     if (moved != nullptr) {
-        std::memcpy(moved, address, std::min(old_bytes, nbytes));
+        // Blocks are apart, but in damaged tables they may not be.
+        std::memmove(moved, address, std::min(old_bytes, nbytes));
         deallocate(address);
     }
     return moved;

@@ -140,13 +140,18 @@ std::vector<std::string> heap::check() {
     return std::move(report.findings);
 }
 
-// Every block's holder count is the number of rows and tokens that hold it.
+// Every block's holder count is the number of rows and tokens that hold it; a
+// row has no bits of records that were never in use, which would hold what
+// comes there.
 void heap::check_rows(std::vector<std::string>& findings) {
     const std::uint32_t records = table_.control().record_bump;
+    const std::uint64_t room = std::uint64_t{table_.control().chunk_count}
+                               << seg_->geo().chunk_shift;
     const std::uint32_t slots = seg_->geo().slot_count;
     std::vector<std::uint32_t> holders(records, 0);
     for (std::uint32_t slot = 0; slot < slots; ++slot) {
-        for (std::uint64_t first = 0; first < records; first += 64) {
+        for (std::uint64_t first = 0; first < room && findings.size() < most_findings;
+             first += 64) {
             std::uint64_t word = *table_.row_word(slot, static_cast<std::uint32_t>(first));
             if (word != 0 && seg_->slot_at(slot).state.load(std::memory_order_relaxed) == 0) {
                 findings.push_back("the row of unused slot " + std::to_string(slot) +
@@ -156,6 +161,10 @@ void heap::check_rows(std::vector<std::string>& findings) {
                 const std::uint64_t index = first + base::lowest_bit(word);
                 if (index < records) {
                     ++holders[index];
+                } else if (findings.size() < most_findings) {
+                    findings.push_back("the row of slot " + std::to_string(slot) +
+                                       " holds record " + std::to_string(index) +
+                                       ", which was never in use");
                 }
             }
         }

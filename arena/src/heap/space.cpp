@@ -152,13 +152,15 @@ bool heap::add_table(std::uint64_t bytes, bool is_chunk) noexcept {
     const request wanted{bytes, bytes, segment::format_page, 0, false};
     found f;
     for (int attempt = 0; !f.ok; ++attempt) {
+        bool starved = false;
         {
             platform::lock_guard guard(mutex_);
             if (!lock_shared()) {
                 refuse(refusal_cause::lock, bytes);
                 return false;
             }
-            if (table_.unused_count() >= 3) {
+            starved = table_.unused_count() < 3;
+            if (!starved) {
                 f.place =
                     tlsf_.allocate(bytes, segment::format_page, platform::monotonic_milliseconds());
                 if (f.place.record != tlsf::nil) {
@@ -179,7 +181,13 @@ bool heap::add_table(std::uint64_t bytes, bool is_chunk) noexcept {
             return false;
         }
         if (attempt > 4) {
-            ::usleep(1000);  // other processes are adding tables too
+            // Other processes are adding tables too. Alone, only a free helps.
+            if (starved && (seg_->is_solo() || !seg_->other_slots_alive())) {
+                note_refused();
+                refuse(refusal_cause::capacity, bytes);
+                return false;
+            }
+            ::usleep(1000);
         }
     }
     if (const int rc = f.place.has_holes ? complete_holes(f) : 0; rc != 0) {

@@ -307,9 +307,16 @@ result<void> opener::join(segment& seg, bool writable) {
         const root_page* root = current_root(seg.base_, seg.header_);
         const std::uint64_t last =
             root != nullptr ? root->capacity : default_capacity(seg.fd_.get());
-        seg.requested_capacity_ =
-            std::clamp(base::align_down(last, format_page),
-                       base::align_up(seg.geo_.min_capacity(), format_page), seg.mapped_size_);
+        const std::uint64_t least = base::align_up(seg.geo_.min_capacity(), format_page);
+        const std::uint64_t most =
+            seg.has_fixed_size() ? base::align_down(*bytes, format_page) : seg.mapped_size_;
+        if (most < least) {
+            return error{errc::corruption, 0,
+                         "the file is shorter than any arena (it was truncated); restore it from "
+                         "a copy",
+                         seg.path_};
+        }
+        seg.requested_capacity_ = std::clamp(base::align_down(last, format_page), least, most);
     }
     if (!writable) {
         seg.finish_opening();

@@ -364,7 +364,7 @@ result<void> check_control(const segment& seg) {
                          "; restore the file from a copy",
                      seg.path()};
     };
-    if (capacity > max_capacity || capacity < seg.geo().min_capacity()) {
+    if (capacity > max_capacity || capacity < seg.geo().min_capacity() || capacity % granule != 0) {
         return bad("impossible capacity");
     }
     if (watermark < first || watermark > capacity || watermark % granule != 0) {
@@ -372,6 +372,9 @@ result<void> check_control(const segment& seg) {
     }
     if (watermark > *bytes) {
         return bad("the file is shorter than its committed part (it was truncated)");
+    }
+    if (seg.has_fixed_size() && capacity > *bytes) {
+        return bad("the file is shorter than its capacity (it was truncated)");
     }
     if (chunks == 0 || chunks > max_chunks || chunks * seg.geo().chunk_bytes() > watermark ||
         records > chunks << seg.geo().chunk_shift) {

@@ -1,0 +1,237 @@
+// Fuzz target: the bytes of an arena, damaged, then opened and used as any
+// program would. Whatever they are, the answer is an error or findings.
+//
+// The first byte says which sound image is damaged, how it is opened, and which
+// checksums are made to fit again; edits follow (damaged_image.hpp). With 0xFF
+// the rest is the whole file.
+#include "damaged_image.hpp"
+#include "places.hpp"
+
+#include <array>
+#include <memory>
+#include <vector>
+
+namespace ndarena::fuzz {
+namespace {
+
+using heap::heap;
+using segment::open_mode;
+
+constexpr std::uint64_t kib = 1024;
+constexpr std::uint64_t capacity = 512 * kib;
+constexpr std::uint32_t peer_slot = 9;
+
+// One file for all images: their state is trusted only under the inode that
+// they were made in.
+class workshop {
+public:
+    workshop() {
+        auto made = unnamed_arena::create(capacity);
+        file_ = std::make_unique<memory_file>(std::move(made.file));
+        geo_ = made.h->seg().geo();
+        heap& h = *made.h;
+        h.set_purge(-1, ~std::uint64_t{0});
+        std::vector<void*> blocks;
+        for (std::uint64_t i = 0; i < 60; ++i) {
+            blocks.push_back(h.allocate(1 + i * i * 5, 0, false));
+        }
+        void* large = h.allocate(100 * kib, 0, false);
+        std::memset(large, 1, 100 * kib);
+        for (std::size_t i = 0; i < blocks.size(); i += 3) {
+            (void)h.deallocate(blocks[i]);
+        }
+        // Blocks of a process that has died; the last free waits for purging.
+        (void)h.deallocate(large);
+        images_[0] = snapshot();
+        images_[1] = in_mid_operation(images_[0]);
+        (void)h.trim();
+        images_[2] = snapshot();
+        require(h.check().empty(), "the images are sound");
+        made.h.reset();
+        images_[3] = snapshot();  // left in order
+    }
+
+    const std::string& image(std::size_t i) const { return images_[i % images_.size()]; }
+    const segment::geometry& geo() const { return geo_; }
+    const memory_file& file() const { return *file_; }
+
+    void put(const std::string& bytes) const {
+        require(::pwrite(file_->fd(), bytes.data(), bytes.size(), 0) ==
+                        static_cast<ssize_t>(bytes.size()) &&
+                    ::ftruncate(file_->fd(), static_cast<off_t>(bytes.size())) == 0,
+                "the machine keeps files in memory");
+    }
+
+private:
+    std::string snapshot() const {
+        std::string bytes(capacity, '\0');
+        const auto got = ::pread(file_->fd(), bytes.data(), bytes.size(), 0);
+        require(got > 0, "the machine reads files");
+        bytes.resize(static_cast<std::size_t>(got));
+        return bytes;
+    }
+    // The process has died before it committed: the log is to be played back.
+    std::string in_mid_operation(const std::string& sound) const {
+        std::string bytes = sound;
+        std::vector<std::uint64_t> cache(segment::max_chunks);
+        tlsf::block_table table(reinterpret_cast<std::byte*>(bytes.data()), bytes.size(), geo_,
+                                cache.data());
+        tlsf::allocator allocator(table, 0);
+        for (std::uint32_t i = 1; i < table.control().record_bump; ++i) {
+            if (table.at(i).state == tlsf::block_state::allocated) {
+                allocator.release(i, table.at(i).size, 1);
+                break;
+            }
+        }
+        require(!table.undo().is_empty(), "an operation is under way");
+        return bytes;
+    }
+
+    std::unique_ptr<memory_file> file_;
+    segment::geometry geo_;
+    std::array<std::string, 4> images_;
+};
+
+enum class way : std::uint8_t {
+    deserted,  // a file that nobody has open
+    shared,    // a file in which another process lives
+    buffer,    // anonymous memory
+    mapping,   // a buffer over the file
+};
+
+void look(heap& h) {
+    (void)h.check();
+    (void)h.stats();
+    (void)h.blocks();
+    (void)h.allocated_bytes();
+}
+
+// What a program does with an arena it has opened. Sound tables stay sound.
+void use(heap& h) {
+    const bool sound = h.check().empty();
+    look(h);
+    h.set_purge(0, 64 * kib);
+    std::vector<void*> blocks;
+    unsigned refusals = 0;  // each may have waited for others
+    for (std::uint64_t i = 0; i < 40 && refusals < 8; ++i) {
+        const std::uint64_t size = 1 + i * i * 30;
+        blocks.push_back(h.allocate(size, i % 8 == 7 ? 4096 : 0, i % 2 == 0));
+        if (blocks.back() != nullptr) {
+            std::memset(blocks.back(), 1, size);
+        } else {
+            ++refusals;
+        }
+        if (i % 4 == 3 && blocks[i - 2] != nullptr) {
+            (void)h.deallocate(std::exchange(blocks[i - 2], nullptr));
+        }
+    }
+    for (void*& p : blocks) {
+        if (p == nullptr || refusals >= 12) {
+            continue;
+        }
+        void* moved = h.reallocate(p, 5000);
+        p = moved != nullptr ? moved : p;
+        refusals += moved == nullptr ? 1 : 0;
+    }
+    (void)h.trim();
+    (void)h.reclaim();
+    (void)h.grow(2 * capacity);
+    look(h);
+    for (void* p : blocks) {
+        (void)h.deallocate(p);
+    }
+    (void)h.refusal();
+    if (sound) {
+        const auto findings = h.check();
+        require(findings.empty(), "sound tables stay sound",
+                findings.empty() ? std::string{} : findings.front());
+    }
+}
+
+void open_and_use(const segment::segment_options& options) {
+    auto opened = heap::open(options);
+    if (!opened) {
+        require(!opened.err().message.empty(), "an error has a message");
+        return;
+    }
+    if ((*opened)->seg().writable()) {
+        use(**opened);
+    } else {
+        look(**opened);
+    }
+}
+
+void open_file(const workshop& shop, bool with_peer) {
+    platform::unique_fd peer;
+    if (with_peer) {
+        auto fd = platform::reopen(shop.file().fd(), true);
+        require(bool(fd), "the machine reopens files");
+        peer = std::move(*fd);
+        require(platform::try_lock_byte(peer.get(), segment::lock_base + peer_slot) ==
+                    platform::lock_answer::taken,
+                "the machine locks files");
+    }
+    const std::string path = shop.file().path();
+    open_and_use(in_file(path, open_mode::read));
+    open_and_use(in_file(path, open_mode::read_write));
+    open_and_use(in_file(path, open_mode::append));  // what the last one has left
+}
+
+void open_buffer(const workshop& shop, const std::string& bytes, bool of_file) {
+    const std::uint64_t size = base::align_up(bytes.size() + 1, platform::page_size);
+    if (of_file) {
+        require(::ftruncate(shop.file().fd(), static_cast<off_t>(size)) == 0,
+                "the machine keeps files in memory");
+    }
+    const pages memory(size, of_file ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS,
+                       of_file ? shop.file().fd() : -1);
+    if (!of_file) {
+        std::memcpy(memory.data(), bytes.data(), bytes.size());
+    }
+    open_and_use(over(memory));
+    auto afresh = over(memory);
+    afresh.format_buffer = true;
+    open_and_use(afresh);
+}
+
+void run(input in) {
+    static const workshop shop;
+    const std::uint64_t choice = in.byte();
+    static std::string bytes;  // not made anew for every input
+    damaged_image image(bytes, shop.geo());
+    if (choice == 0xFF) {
+        bytes.assign(reinterpret_cast<const char*>(in.rest()), in.left());
+    } else {
+        bytes = shop.image(choice >> 2);
+        image.edit(in);
+        if ((choice & 0x10U) != 0) {
+            image.sign_header();
+        }
+        if ((choice & 0x20U) != 0) {
+            image.sign_roots();
+        }
+    }
+    const way how = static_cast<way>(choice % 4);
+    if (how == way::shared) {
+        image.let_go(peer_slot);
+    }
+    shop.put(bytes);
+    switch (how) {
+        case way::deserted:
+        case way::shared:
+            open_file(shop, how == way::shared);
+            break;
+        case way::buffer:
+        case way::mapping:
+            open_buffer(shop, bytes, how == way::mapping);
+            break;
+    }
+}
+
+}  // namespace
+}  // namespace ndarena::fuzz
+
+int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    ndarena::fuzz::run(ndarena::fuzz::input(data, size));
+    return 0;
+}
