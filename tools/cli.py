@@ -72,6 +72,16 @@ def _parser() -> argparse.ArgumentParser:
             reader.add_argument("-o", "--output", metavar="PNG", help="write a picture")
             reader.add_argument("--width", type=_positive, help="cells a line")
 
+    segments = commands.add_parser(
+        "segments", help="the shared segments of this host", allow_abbrev=False
+    )
+    segments.add_argument(
+        "--reclaim", action="store_true", help="free what processes held that have died"
+    )
+    segments.add_argument("--unlink", metavar="NAME", help="remove a segment's name")
+    segments.add_argument("--force", action="store_true", help="also while processes have it open")
+    segments.add_argument("--json", action="store_true", help="print JSON")
+
     demo = commands.add_parser(
         "demo",
         help="a program larger than its memory limit: plain, then under ndarena run",
@@ -200,6 +210,17 @@ def _dispatch(arguments: argparse.Namespace, kind: str, program: list[str]) -> i
             output=arguments.output,
             width=arguments.width,
             as_json=arguments.json,
+        )
+    if arguments.command == "segments":
+        from . import segments
+
+        return segments.main(
+            segments.Options(
+                reclaim=arguments.reclaim,
+                unlink=arguments.unlink,
+                force=arguments.force,
+                as_json=arguments.json,
+            )
         )
     from . import demo
 

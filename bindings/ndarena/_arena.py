@@ -358,14 +358,14 @@ class Arena(CreationMixin, InspectionMixin):
         self._writable_core()
         return _handlers.ArenaHandler(self, min_size, fallback)
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[bool, str, str]]:
         # Imported here: the functions that reopen are built on this class.
         from . import _open
 
         if self.kind == "file" and self.filename is not None:
-            return _open.open, (self.filename, self.mode)
+            return _open.reopen, (False, self.filename, self.mode)
         if self.kind == "shared" and self.name is not None:
-            return _open.shared, (self.name, self.mode)
+            return _open.reopen, (True, self.name, self.mode)
         raise TypeError(
             f"a {self.kind} arena cannot be pickled: it has no name that another process could "
             "open. Use ndarena.shared() or ndarena.open()"

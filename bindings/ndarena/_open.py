@@ -184,3 +184,14 @@ def scratch(
         ),
         owner=True,
     )
+
+
+def reopen(shared: bool, where: str, mode: str) -> Arena:
+    """Open the arena that was pickled in another process.
+
+    Whoever gets it as an argument need not close it: it is forgotten without a warning.
+    """
+    if shared:
+        _sharing.begin()
+        return Arena._of_core(_core.open_shared(where, mode, 0, 0, 0o600))
+    return Arena._of_core(_core.open_file(where, mode, 0, 0, 0o600))

@@ -191,6 +191,7 @@ void registry::at_exit() noexcept NDARENA_NO_ANALYSIS {
         }
     }
     all.mutex_.unlock();
+    segment::sweep_left_behind(heap::default_grace_ms);
 }
 
 void registry::forget(const heap* h) noexcept {

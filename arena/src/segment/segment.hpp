@@ -187,6 +187,9 @@ const root_page* current_root(const std::byte* base, const file_header& header) 
 // Returns their names. `grace_ms` is how long a message may be read after its
 // sender was found dead.
 std::vector<std::string> sweep_transient(std::uint64_t grace_ms);
+// The same for those that this process has left, at its end: children that it
+// has stopped since had them open. Waits for nobody.
+void sweep_left_behind(std::uint64_t grace_ms) noexcept;
 
 // Sanity of the volatile state's numbers that everything else relies on.
 result<void> check_control(const segment& seg);

@@ -84,6 +84,28 @@ bool sweep_one(const std::string& path, std::uint64_t grace_ms) {
     return named && platform::is_same_file(named->get(), *id) && ::unlink(path.c_str()) == 0;
 }
 
+// Names that this process left to others who stayed. Never destroyed: heaps may
+// go after static destructors have run.
+struct left_behind {
+    platform::mutex mutex;
+    std::vector<std::string> paths;
+};
+left_behind& all_left_behind() noexcept {
+    static auto* all = new left_behind;
+    return *all;
+}
+
+void leave_behind(const std::string& path) noexcept {
+    left_behind& all = all_left_behind();
+    platform::lock_guard guard(all.mutex);
+    try {
+        if (std::find(all.paths.begin(), all.paths.end(), path) == all.paths.end()) {
+            all.paths.push_back(path);
+        }
+    } catch (...) {  // then the next process that sweeps finds it
+    }
+}
+
 }  // namespace
 
 bool segment::is_transient() const noexcept {
@@ -96,15 +118,39 @@ void segment::retire() noexcept {
         return;
     }
     slot_at(slot_).state.store(slot_leaving, std::memory_order_release);
+    // The clock of what it has sent starts now, not when somebody notices.
+    auto* tokens = reinterpret_cast<transit_token*>(base_ + geo_.transit_offset());
+    const std::uint64_t now = std::max<std::uint64_t>(platform::monotonic_milliseconds(), 1);
+    for (std::uint32_t i = 0; i < std::min(control().transit_bump, geo_.transit_count); ++i) {
+        if (tokens[i].state != 0 && tokens[i].sender == owner_word_ && tokens[i].noticed == 0) {
+            tokens[i].noticed = now;
+        }
+    }
     bool stays = __atomic_load_n(&control().in_transit, __ATOMIC_RELAXED) != 0;
     for (std::uint32_t i = 0; i < geo_.slot_count && !stays; ++i) {
         stays = i != slot_ && slot_at(i).state.load(std::memory_order_acquire) == slot_in_use &&
                 is_alive(i);
     }
-    if (!stays) {
+    if (stays) {
+        leave_behind(path_);
+    } else {
         (void)unlink();
     }
     platform::unlock_byte(fd_.get(), lock_base + open_lock_byte);
+}
+
+void sweep_left_behind(std::uint64_t grace_ms) noexcept {
+    left_behind& all = all_left_behind();
+    if (!all.mutex.try_lock()) {
+        return;
+    }
+    try {
+        for (const std::string& path : all.paths) {
+            (void)sweep_one(path, grace_ms);
+        }
+    } catch (...) {
+    }
+    all.mutex.unlock();
 }
 
 std::vector<std::string> sweep_transient(std::uint64_t grace_ms) {
