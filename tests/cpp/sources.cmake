@@ -36,6 +36,7 @@ set(NDARENA_HEAP_TESTS
     heap/full_disk.cpp
     heap/kill_sweep.cpp
     heap/memory_resource.cpp
+    heap/page_zero.cpp
     heap/pointer_map.cpp
     heap/processes.cpp
     heap/registry.cpp

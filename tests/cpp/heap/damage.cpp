@@ -1,6 +1,8 @@
 // Damaged files: a clear error or a finding, never a crash or a hang.
 #include "heap/fixture.hpp"
 
+#include "support/instance.hpp"
+
 namespace ndarena::heap {
 namespace {
 
@@ -115,6 +117,67 @@ TEST_F(Damage, RandomWordsInTheTables) {
         restore(damaged);
         ASSERT_EQ(test::describe_status(test::in_child([&] { use(); })), "exit status 0")
             << "damage at " << at << ": " << word;
+    }
+}
+
+// A row bit that waits for a record to come into use is found before it does.
+TEST_F(Damage, RowsHoldNoRecordThatWasNeverInUse) {
+    const auto h = scratch(8 * mib);
+    ASSERT_EQ(findings_of(*h), "");
+    const segment::geometry& geo = h->seg().geo();
+    auto* rows = reinterpret_cast<std::uint64_t*>(
+        h->base() + geo.data_offset() + geo.records_per_chunk() * sizeof(tlsf::block_record));
+    rows[5 * geo.row_bytes() / 8 + 1] = 2;  // slot 5, record 65
+    EXPECT_NE(findings_of(*h).find("slot 5 holds record 65"), std::string::npos);
+    rows[5 * geo.row_bytes() / 8 + 1] = 0;
+    EXPECT_EQ(findings_of(*h), "");
+}
+
+// Tables that say that no record is left: refused, and not after waiting for
+// other processes where there are none.
+TEST_F(Damage, NoRecordsLeft) {
+    const auto h = scratch(8 * mib);
+    ASSERT_TRUE(h->deallocate(h->allocate(mib, 0, false)));
+    segment::control_page& c = h->seg().control();
+    c.record_bump = h->seg().geo().records_per_chunk() * c.chunk_count;
+    const std::uint64_t before = platform::monotonic_milliseconds();
+    for (int i = 0; i < 20; ++i) {
+        EXPECT_EQ(h->allocate(100, 0, false), nullptr);
+        EXPECT_NE(h->refusal().find("no room"), std::string::npos) << h->refusal();
+    }
+    EXPECT_LT(platform::monotonic_milliseconds() - before, 2000U);
+    EXPECT_NE(findings_of(*h), "");
+}
+
+// An arena in a file whose size is its owner's never reaches beyond its end.
+TEST_F(Damage, AFileOfFixedSizeThatWasCut) {
+    for (const bool known : {true, false}) {  // the state is trusted, or made anew
+        const std::string name = dir_ / (known ? "known" : "moved");
+        test::write_file(name, std::string(mib, '\0'));
+        {
+            auto fd = platform::open_file(name, true, false);
+            ASSERT_TRUE(fd);
+            auto mapped = platform::mapped_region::map_file(fd->get(), mib, mib, mib, true, {});
+            ASSERT_TRUE(mapped);
+            EXPECT_NE(open(buffer(mapped->data(), mib)), nullptr);
+        }
+        const std::string path = known ? name : name + "-copy";
+        if (!known) {
+            test::copy_file(name, path);
+        }
+        ASSERT_EQ(::truncate(path.c_str(), mib / 2), 0);
+        const auto opened = heap::open(file(path, open_mode::read_write));
+        if (known && test::state_is_lasting(path)) {
+            ASSERT_FALSE(opened);
+            EXPECT_EQ(opened.err().code, errc::corruption);
+            continue;
+        }
+        ASSERT_TRUE(opened) << opened.err().message;
+        EXPECT_EQ((*opened)->capacity(), mib / 2);
+        EXPECT_EQ((*opened)->allocate(mib * 3 / 4, 0, false), nullptr);
+        void* p = (*opened)->allocate(mib / 4, 0, true);
+        ASSERT_NE(p, nullptr);
+        std::memset(p, 1, mib / 4);
     }
 }
 

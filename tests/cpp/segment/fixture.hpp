@@ -4,6 +4,7 @@
 
 #include "segment/segment.hpp"
 
+#include "support/instance.hpp"
 #include "support/places.hpp"
 #include "support/process.hpp"
 
@@ -57,12 +58,7 @@ protected:
         EXPECT_TRUE(seg.publish());
         seg.finish_opening();
     }
-    // Kernels before 6.8 do not tell mounts apart; then no state outlives the
-    // processes that know it.
-    bool state_is_lasting() const {
-        const auto fd = platform::open_file(path_, false, false);
-        return fd && platform::instance_of(fd->get()).mount != 0;
-    }
+    bool state_is_lasting() const { return test::state_is_lasting(path_); }
     // A file with trustworthy state in which nobody lives.
     void make_used_file() {
         auto seg = open(file(path_, open_mode::exclusive, 4 * mebibyte));

@@ -162,6 +162,7 @@ TEST_F(SegmentTest, ImpossibleControlNumbersAreAnError) {
     };
     damage([](control_page& c) { c.capacity = 0; });
     damage([](control_page& c) { c.capacity = ~std::uint64_t{0}; });
+    damage([](control_page& c) { c.capacity += 1; });
     damage([](control_page& c) { c.watermark = 0; });
     damage([](control_page& c) { c.watermark += 1; });
     damage([](control_page& c) { c.watermark = c.capacity + 4096; });
