@@ -284,6 +284,9 @@ def attach(place: tuple[bool, str, int, int, int, int], token: tuple[int, int] =
         raise StaleRefError(
             f"{where!r} is not what it was when the reference was made: it has been made anew"
         )
+    for key, core in list(_attached.items()):
+        if core.live_arrays == 0 and core.stats()["processes"] == 1:
+            del _attached[key]  # nobody but us would keep its memory
     _attached[shared, where] = opened
     while len(_attached) > _MOST_ATTACHED:
         _attached.popitem(last=False)

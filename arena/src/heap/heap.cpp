@@ -68,6 +68,7 @@ result<void> heap::start() {
         if (auto ok = recover(); !ok) {
             return ok;
         }
+        (void)expire_tokens(default_grace_ms);
     } else {
         take_over_locks_of(seg_->slot());
         (void)reap_dead();
