@@ -13,7 +13,7 @@ from ndarena import _core
 from ndarena._sharing import GRACE_MS
 from ndarena._sizes import format_size
 
-from ._common import FINE, UNUSABLE, Unusable, describe, print_json, say
+from ._common import FINDINGS, FINE, Unusable, describe, print_json, say
 
 __all__ = ["Options", "collect", "main"]
 
@@ -131,7 +131,7 @@ def main(options: Options) -> int:
     Returns
     -------
     int
-        The exit status.
+        The exit status: 1 if a segment could not be read.
     """
     if options.unlink is not None:
         _unlink(options.unlink, force=options.force)
@@ -143,4 +143,5 @@ def main(options: Options) -> int:
         for name in removed:
             print(f"removed {name}: all its processes are gone")
         _print(rows)
-    return UNUSABLE if any("error" in row for row in rows) else FINE
+    asked = options.reclaim or options.unlink is not None
+    return FINDINGS if not asked and any("error" in row for row in rows) else FINE
