@@ -49,6 +49,10 @@ class _View(NamedTuple):
     writeable: bool
 
 
+# Of an object: first byte, size, and whether `get` may give it out for writing.
+_Buffers = tuple[tuple[int, int, bool], ...]
+
+
 class Ref:
     """A reference to an array, or to an object of `Arena.put`, small and picklable.
 
@@ -81,7 +85,7 @@ class Ref:
 
     _block: Any
     _view: _View
-    _buffers: tuple[tuple[int, int], ...] | None
+    _buffers: _Buffers | None
     _readers: int
 
     def __init__(self) -> None:
@@ -120,7 +124,11 @@ class Ref:
         if self._buffers is None:
             return array
         # What `Arena.put` of a process that may send us pickles has stored.
-        parts = [array[first : first + size].data for first, size in self._buffers]
+        parts = [
+            part if writeable else part.toreadonly()
+            for first, size, writeable in self._buffers
+            for part in (array[first : first + size].data,)
+        ]
         return pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301
 
     def __reduce__(self) -> tuple[Callable[..., Ref], tuple[Any, ...]]:
@@ -144,7 +152,7 @@ class Ref:
 def _make(
     block: Any,
     view: _View,
-    buffers: tuple[tuple[int, int], ...] | None = None,
+    buffers: _Buffers | None = None,
     readers: int = 1,
 ) -> Ref:
     made = object.__new__(Ref)
@@ -221,13 +229,13 @@ def put(arena: Arena, obj: object) -> Ref:
     buffers: list[pickle.PickleBuffer] = []
     stream = pickle.dumps(obj, protocol=5, buffer_callback=buffers.append)
     parts = [memoryview(stream), *(buffer.raw() for buffer in buffers)]
-    places: list[tuple[int, int]] = []
+    places: list[tuple[int, int, bool]] = []
     end = 0
     for part in parts:
-        places.append((end, part.nbytes))
+        places.append((end, part.nbytes, not part.readonly))
         end += -(-part.nbytes // _ALIGNMENT) * _ALIGNMENT
     target = arena.empty(max(end, 1), np.uint8)
-    for part, (first, size) in zip(parts, places, strict=True):
+    for part, (first, size, _) in zip(parts, places, strict=True):
         target[first : first + size] = np.frombuffer(part, np.uint8)
     block = _core.publish(target)
     if block is None:
@@ -241,7 +249,7 @@ def _receive(
     place: tuple[bool, str, int, int, int, int],
     token: tuple[int, int],
     view: tuple[Any, ...],
-    buffers: tuple[tuple[int, int], ...] | None,
+    buffers: _Buffers | None,
 ) -> Ref:
     """Take a message's hold over: what a pickled `Ref` calls."""
     return _make(attach(place, token), _View(*view), buffers)

@@ -17,7 +17,8 @@ set(NDARENA_SEGMENT_TESTS
     segment/format.cpp
     segment/opening.cpp
     segment/slot_lock.cpp
-    segment/slots.cpp)
+    segment/slots.cpp
+    segment/transient.cpp)
 set(NDARENA_JOURNAL_TESTS
     journal/undo_log.cpp)
 set(NDARENA_TLSF_TESTS
@@ -35,6 +36,7 @@ set(NDARENA_HEAP_TESTS
     heap/fork_shared.cpp
     heap/full_disk.cpp
     heap/kill_sweep.cpp
+    heap/kill_sweep_sharing.cpp
     heap/memory_resource.cpp
     heap/page_zero.cpp
     heap/pointer_map.cpp
@@ -42,6 +44,10 @@ set(NDARENA_HEAP_TESTS
     heap/registry.cpp
     heap/scale.cpp
     heap/space.cpp
-    heap/threads.cpp)
+    heap/threads.cpp
+    heap/transient.cpp
+    heap/transit.cpp
+    heap/transit_deaths.cpp
+    heap/transit_hostile.cpp)
 set(NDARENA_DIRECTORY_TESTS)
 set(NDARENA_RESOURCES_TESTS)

@@ -230,6 +230,7 @@ private:
 
     // tokens
     segment::transit_token& token_at(std::uint32_t index) const noexcept;
+    std::uint32_t tokens_in_use() const noexcept;
     token issue_token(std::uint32_t record, std::uint32_t readers) noexcept;
     void retire_token(std::uint32_t index) noexcept;
     bool redeem(const block_id& id, const token& ticket) noexcept;

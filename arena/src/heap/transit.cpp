@@ -21,6 +21,11 @@ segment::transit_token& heap::token_at(std::uint32_t index) const noexcept {
                                                      seg_->geo().transit_offset())[index];
 }
 
+// Never more than there are, whatever a damaged page says.
+std::uint32_t heap::tokens_in_use() const noexcept {
+    return std::min(seg_->control().transit_bump, seg_->geo().transit_count);
+}
+
 bool heap::identify(const void* address, block_id& id, std::uint64_t& nbytes) noexcept {
     const auto* p = static_cast<const std::byte*>(address);
     if (p < seg_->base() || p >= seg_->base() + seg_->mapped_size()) {
@@ -109,7 +114,7 @@ token heap::issue_token(std::uint32_t record, std::uint32_t readers) noexcept {
     undo.note(&c.transit_free);
     std::uint32_t index = c.transit_free;
     if (index != tlsf::nil) {
-        if (index >= c.transit_bump || token_at(index).state != 0) {
+        if (index >= tokens_in_use() || token_at(index).state != 0) {
             (void)table_.trap();
             return {};
         }
@@ -165,7 +170,7 @@ void heap::drop_hold(std::uint32_t record, std::uint64_t now) noexcept {
 
 // Under both locks: whether the message is the token's, and a hold is left in it.
 bool heap::redeem(const block_id& id, const token& ticket) noexcept {
-    if (ticket.index >= seg_->control().transit_bump) {
+    if (ticket.index >= tokens_in_use()) {
         return false;
     }
     segment::transit_token& t = token_at(ticket.index);
@@ -198,9 +203,11 @@ result<void*> heap::attach(const block_id& id, const token& ticket, std::uint64_
     std::uint64_t key = 0;
     if (fresh) {
         tlsf::block_record& r = table_.at(id.record);
-        key = r.offset + r.colour * std::uint64_t{1024};
+        const std::uint64_t shift = r.colour * std::uint64_t{1024};
+        key = r.offset + shift;
         fresh = r.state == tlsf::block_state::allocated && r.serial == id.serial &&
-                key == id.offset && r.holders != 0;
+                key == id.offset && r.holders != 0 &&
+                base::range_within(shift, r.payload, 0, r.size);
         nbytes = r.payload;
     }
     map_entry* known = fresh ? map_.find(key) : nullptr;
@@ -261,7 +268,7 @@ std::uint64_t heap::expire_tokens(std::uint64_t grace) noexcept {
     if (!lock_shared()) {
         return 0;
     }
-    const std::uint32_t tokens = std::min(seg_->control().transit_bump, seg_->geo().transit_count);
+    const std::uint32_t tokens = tokens_in_use();
     for (std::uint32_t index = 0; index < tokens && !poisoned_.load(std::memory_order_relaxed);
          ++index) {
         segment::transit_token& t = token_at(index);

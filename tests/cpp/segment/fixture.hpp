@@ -4,6 +4,7 @@
 
 #include "segment/segment.hpp"
 
+#include "support/build.hpp"
 #include "support/instance.hpp"
 #include "support/places.hpp"
 #include "support/process.hpp"

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <ftw.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -115,6 +116,28 @@ private:
     std::string reason_;
     bool mounted_ = false;
 };
+
+// Gives this process, for the rest of its life, a /dev/shm of its own: a test
+// may then sweep it. Empty, or why that is not possible here.
+inline std::string isolate_shared_memory() {
+    static const std::string reason = []() -> std::string {
+        const bool root = ::geteuid() == 0;
+        const std::string user = std::to_string(::geteuid());
+        if (::unshare(root ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) != 0) {
+            return "no mount namespace can be made here";
+        }
+        if (!root) {
+            std::ofstream("/proc/self/setgroups") << "deny";
+            std::ofstream("/proc/self/uid_map") << "0 " + user + " 1";
+        }
+        if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+            ::mount("ndarena-test", "/dev/shm", "tmpfs", 0, "mode=1777") != 0) {
+            return "no /dev/shm can be mounted here";
+        }
+        return {};
+    }();
+    return reason;
+}
 
 inline std::uint64_t disk_bytes(const std::string& path) {
     struct stat st {};

@@ -5,11 +5,14 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include <poll.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -114,6 +117,53 @@ private:
     int ends_[2] = {-1, -1};
     bool ok_ = false;
 };
+
+// Values sent from one process to another; a value is small enough to arrive whole.
+template <class T>
+class channel {
+public:
+    channel() { ok_ = ::pipe(ends_) == 0; }
+    channel(const channel&) = delete;
+    channel& operator=(const channel&) = delete;
+    ~channel() {
+        ::close(ends_[0]);
+        ::close(ends_[1]);
+    }
+    bool send(const T& value) {
+        static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 512);
+        return ok_ && ::write(ends_[1], &value, sizeof value) == sizeof value;
+    }
+    // False if nothing came for half a minute.
+    bool receive(T& value) {
+        struct pollfd readable {
+            ends_[0], POLLIN, 0
+        };
+        int ready = 0;
+        while ((ready = ::poll(&readable, 1, 30000)) < 0 && errno == EINTR) {
+        }
+        return ready == 1 && ::read(ends_[0], &value, sizeof value) == sizeof value;
+    }
+
+private:
+    int ends_[2] = {-1, -1};
+    bool ok_ = false;
+};
+
+// Waits until another process has a file open that has these numbers; false
+// if it has not after half a minute.
+inline bool comes_to_open(pid_t pid, std::uint64_t device, std::uint64_t inode) {
+    const std::string folder = "/proc/" + std::to_string(pid) + "/fd/";
+    for (int i = 0; i < 30000; ++i, ::usleep(1000)) {
+        for (int fd = 0; fd < 1024; ++fd) {
+            struct stat st {};
+            if (::stat((folder + std::to_string(fd)).c_str(), &st) == 0 && st.st_dev == device &&
+                st.st_ino == inode) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
 
 inline std::string describe_status(int status) {
     if (WIFSIGNALED(status)) {
