@@ -49,7 +49,7 @@ void heap::note_allocation(found& f, const request& wanted) noexcept {
     tlsf::block_record& r = table_.at(f.place.record, tlsf::block_state::allocated);
     undo.note(&r);
     table_.note_counters();
-    ++c.serial;
+    __atomic_store_n(&c.serial, c.serial + 1, __ATOMIC_RELAXED);  // read without the lock
     r.payload = nbytes;
     r.serial = c.session ^ c.serial;
     hold(f.place.record, r);

@@ -127,12 +127,13 @@ token heap::issue_token(std::uint32_t record, std::uint32_t readers) noexcept {
         index = c.transit_bump++;
         undo.note(&token_at(index));
     }
-    ++c.in_transit;
+    __atomic_store_n(&c.in_transit, c.in_transit + 1, __ATOMIC_RELAXED);
     tlsf::block_record& r = table_.at(record, tlsf::block_state::allocated);
     undo.note(&r);
     ++r.holders;
     table_.note_counters();
-    ++c.serial;  // no two tokens of a session have the same
+    // No two tokens of a session have the same.
+    __atomic_store_n(&c.serial, c.serial + 1, __ATOMIC_RELAXED);
     segment::transit_token& t = token_at(index);
     t.serial = c.session ^ c.serial;
     t.noticed = 0;
@@ -152,7 +153,7 @@ void heap::retire_token(std::uint32_t index) noexcept {
     t.state = 0;
     t.record = c.transit_free;
     c.transit_free = index;
-    --c.in_transit;
+    __atomic_store_n(&c.in_transit, c.in_transit - 1, __ATOMIC_RELAXED);
 }
 
 // Under the slot lock: the token's hold on its block ends.

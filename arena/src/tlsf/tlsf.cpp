@@ -46,7 +46,9 @@ void allocator::count(std::int64_t allocated_bytes, std::int32_t allocated_block
                       std::int32_t free_blocks) noexcept {
     control_page& c = table_.control();
     table_.note_counters();
-    c.allocated += static_cast<std::uint64_t>(allocated_bytes);
+    // In one piece: people may read it without the lock.
+    __atomic_store_n(&c.allocated, c.allocated + static_cast<std::uint64_t>(allocated_bytes),
+                     __ATOMIC_RELAXED);
     c.peak_allocated = std::max(c.peak_allocated, c.allocated);
     c.allocated_count += static_cast<std::uint32_t>(allocated_blocks);
     c.free_count += static_cast<std::uint32_t>(free_blocks);
