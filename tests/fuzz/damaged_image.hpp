@@ -91,23 +91,25 @@ public:
 private:
     static constexpr int most_edits = 24;
     static constexpr std::uint64_t used_records = 100;
+    static constexpr std::uint64_t used_tokens = 16;
 
     region tables(std::uint64_t choice) const {
         const std::uint64_t page = segment::format_page;
+        const std::uint64_t state = offsetof(segment::control_page, capacity);
         const std::uint64_t records = geo_.data_offset();
         const std::uint64_t rows =
             records + geo_.records_per_chunk() * sizeof(segment::block_record);
         switch (choice) {
             case 0:
-                return {0, 176};  // what the header says
+                return {0, offsetof(segment::file_header, reserved)};
             case 1:
                 return {page, 2 * page};
             case 2:
-                return {geo_.control_offset(), 128};  // locks, witness
+                return {geo_.control_offset(), state};  // locks, witness
             case 3:
             case 4:
             case 5:
-                return {geo_.control_offset() + 128, 320};
+                return {geo_.control_offset() + state, sizeof(segment::control_page) - state};
             case 6:
                 return {geo_.heads_offset(), 2 * page};
             case 7:
@@ -121,8 +123,9 @@ private:
             case 11:
                 return {records, 8 * sizeof(segment::block_record)};
             case 12:
-            case 13:
                 return {records, used_records * sizeof(segment::block_record)};
+            case 13:
+                return {geo_.transit_offset(), used_tokens * sizeof(segment::transit_token)};
             default:
                 return {0, bytes_.size() + 1};
         }

@@ -7,6 +7,7 @@
 #include "damaged_image.hpp"
 #include "places.hpp"
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <vector>
@@ -14,7 +15,10 @@
 namespace ndarena::fuzz {
 namespace {
 
-using heap::heap;
+using heap::block_id;
+using heap::token;
+
+using heap::heap;  // last: it hides the layer's name
 using segment::open_mode;
 
 constexpr std::uint64_t kib = 1024;
@@ -34,6 +38,13 @@ public:
         std::vector<void*> blocks;
         for (std::uint64_t i = 0; i < 60; ++i) {
             blocks.push_back(h.allocate(1 + i * i * 5, 0, false));
+        }
+        for (std::size_t i = 1; i < 30; i += 3) {  // messages, some of them read
+            const auto sent = h.send(blocks[i], 1 + i % 2);
+            block_id id;
+            std::uint64_t nbytes = 0;
+            require(sent && h.identify(blocks[i], id, nbytes), "blocks can be sent");
+            require(i % 2 == 0 || h.attach(id, *sent, nbytes), "and attached");
         }
         void* large = h.allocate(100 * kib, 0, false);
         std::memset(large, 1, 100 * kib);
@@ -106,6 +117,25 @@ void look(heap& h) {
     (void)h.allocated_bytes();
 }
 
+// Messages about blocks, some of them read, by whoever may be the reader.
+void send(heap& h, const std::vector<void*>& blocks) {
+    for (std::size_t i = 0; i < blocks.size(); i += 2) {
+        block_id id;
+        std::uint64_t nbytes = 0;
+        if (blocks[i] == nullptr || !h.identify(blocks[i], id, nbytes)) {
+            continue;
+        }
+        const auto sent = h.send(blocks[i], 1 + i % 4);
+        const auto ticket = sent ? *sent : token{static_cast<std::uint32_t>(i), i};
+        for (std::size_t reader = 0; reader < i % 3; ++reader) {
+            if (const auto got = h.attach(id, ticket, nbytes)) {
+                std::memset(*got, 2, std::min<std::uint64_t>(nbytes, 64));
+                (void)h.deallocate(*got);
+            }
+        }
+    }
+}
+
 // What a program does with an arena it has opened. Sound tables stay sound.
 void use(heap& h) {
     const bool sound = h.check().empty();
@@ -133,8 +163,10 @@ void use(heap& h) {
         p = moved != nullptr ? moved : p;
         refusals += moved == nullptr ? 1 : 0;
     }
+    send(h, blocks);
     (void)h.trim();
     (void)h.reclaim();
+    (void)h.reclaim(0);
     (void)h.grow(2 * capacity);
     look(h);
     for (void* p : blocks) {

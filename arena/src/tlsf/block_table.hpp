@@ -105,7 +105,8 @@ public:
     // Calls f(offset, size) for every chunk and radix page in the data area.
     template <class F>
     void for_each_table(F&& f) noexcept {
-        for (std::uint32_t chunk = 0; chunk < control_->chunk_count; ++chunk) {
+        for (std::uint32_t chunk = 0; chunk < control_->chunk_count && chunk < segment::max_chunks;
+             ++chunk) {
             const std::uint64_t offset = cache_[chunk] != 0 ? cache_[chunk] : load_chunk(chunk);
             if (offset != 0) {
                 f(offset, geo_.chunk_bytes());

@@ -3,6 +3,7 @@
 #include "tlsf/tlsf.hpp"
 
 #include <algorithm>
+#include <unordered_map>
 #include <unordered_set>
 
 namespace ndarena::tlsf {
@@ -17,6 +18,7 @@ public:
             report("the undo log is not empty outside an operation");
         }
         walk_blocks();
+        walk_tables();
         walk_lists();
         walk_purge_queue();
         walk_unused();
@@ -105,6 +107,9 @@ private:
                     report(name(index) + at(r) +
                            " is queued for purging though clean, or dirty and not queued");
                 }
+                if ((r.flags & queued) != 0) {
+                    ++queued_;
+                }
                 if (r.holders != 0) {
                     report(name(index) + at(r) + " is free but has holders");
                 }
@@ -118,10 +123,26 @@ private:
                 break;
             case block_state::metadata:
                 metadata_bytes_ += r.size;
+                metadata_[r.offset] = r.size;
                 break;
             case block_state::punching:
             case block_state::unused:
                 break;
+        }
+    }
+
+    // Chunks of records and radix pages lie in metadata blocks.
+    void walk_tables() {
+        std::uint64_t misplaced = 0;
+        table_.for_each_table([&](std::uint64_t offset, std::uint64_t size) noexcept {
+            const auto block = metadata_.find(offset);
+            if (block == metadata_.end() || block->second < size) {
+                misplaced = offset;
+            }
+        });
+        if (misplaced != 0) {
+            report("the table at offset " + std::to_string(misplaced) +
+                   " does not lie within a metadata block");
         }
     }
 
@@ -194,6 +215,10 @@ private:
         if (previous != c.purge_last) {
             report("the control page names another end of the purge queue than it has");
         }
+        if (count != queued_) {
+            report(std::to_string(queued_) + " blocks say they are queued for purging, " +
+                   std::to_string(count) + " are");
+        }
         if (bytes != c.purge_bytes) {
             report("the purge queue holds " + std::to_string(bytes) + " bytes, the counter says " +
                    std::to_string(c.purge_bytes));
@@ -241,7 +266,9 @@ private:
     std::size_t limit_;
     std::vector<std::string> findings_;
     std::unordered_set<std::uint32_t> seen_;
+    std::unordered_map<std::uint64_t, std::uint64_t> metadata_;  // size by offset
     std::uint32_t free_ = 0;
+    std::uint32_t queued_ = 0;
     std::uint32_t allocated_ = 0;
     std::uint64_t allocated_bytes_ = 0;
     std::uint64_t metadata_bytes_ = 0;

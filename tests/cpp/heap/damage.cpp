@@ -149,6 +149,22 @@ TEST_F(Damage, NoRecordsLeft) {
     EXPECT_NE(findings_of(*h), "");
 }
 
+// Numbers of tokens that lead out of their table, and out of the file.
+TEST_F(Damage, TokensBeyondTheirTable) {
+    (void)::unlink(path_.c_str());
+    const auto h = create(8 * mib);
+    void* p = h->allocate(1000, 0, false);
+    block_id id;
+    std::uint64_t nbytes = 0;
+    ASSERT_TRUE(h->identify(p, id, nbytes));
+    segment::control_page& c = h->seg().control();
+    c.transit_bump = segment::nil;
+    EXPECT_TRUE(h->attach(id, {segment::nil - 1, 7}, nbytes)) << "its process holds it";
+    EXPECT_NE(findings_of(*h), "");
+    c.transit_free = segment::nil - 1;
+    EXPECT_FALSE(h->send(p, 1));
+}
+
 // An arena in a file whose size is its owner's never reaches beyond its end.
 TEST_F(Damage, AFileOfFixedSizeThatWasCut) {
     for (const bool known : {true, false}) {  // the state is trusted, or made anew

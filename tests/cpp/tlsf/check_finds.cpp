@@ -108,6 +108,12 @@ TEST_F(CheckFinds, AnUnknownState) {
     allocated_block().state = static_cast<block_state>(77);
     expect("in state 77");
 }
+TEST_F(CheckFinds, ATableOutsideTheMetadata) {
+    block_record& chunk = world_.record(0);
+    ASSERT_EQ(chunk.state, block_state::metadata);
+    chunk.state = block_state::allocated;
+    expect("does not lie within a metadata block");
+}
 TEST_F(CheckFinds, NeighboursThatShouldHaveMerged) {
     block_record& r = free_block(1);
     world_.record(r.next_physical).state = block_state::free;
@@ -190,6 +196,13 @@ TEST_F(CheckFinds, ABrokenPurgeQueue) {
     expect("does not point back in the purge queue");
     r.next_purge = world_.any(block_state::free, 1, queued);  // itself
     expect("the purge queue contains");
+}
+TEST_F(CheckFinds, BlocksThatThePurgeQueueHasLost) {
+    control_page& c = control();
+    ASSERT_NE(c.purge_first, nil);
+    c.purge_first = c.purge_last = nil;
+    c.purge_bytes = 0;
+    expect("blocks say they are queued for purging, 0 are");
 }
 TEST_F(CheckFinds, WrongEndsOfThePurgeQueue) {
     control().purge_last = world_.any(block_state::allocated);
