@@ -30,7 +30,7 @@ from worker import FAILED, Worker, ended_children, guarded
 import ndarena
 
 PR_SET_CHILD_SUBREAPER = 36
-CAPACITY = 128 * 2**20
+CAPACITY = 20 * 2**20  # scarce: what the dead held is needed again soon
 LONGEST_WAIT = 1.0  # seconds, of a process that has a CPU
 PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
 
