@@ -239,6 +239,17 @@ def foreign(session: nox.Session) -> None:
         session.run("pytest", "-q", traces, env={"NDARENA_TEST_TRACES": "whole"})
 
 
+@nox.session(name="soak-sharing")
+def soak_sharing(session: nox.Session) -> None:
+    """Processes share an arena and die all the time; `-- 600` for ten minutes."""
+    need_compiler(session)
+    session.install(".")
+    seconds = session.posargs[0] if session.posargs else "30"
+    for kind in ("shared", "file"):
+        share = str(float(seconds) / 2)
+        session.run("python", "tests/soak/sharing.py", "--seconds", share, "--kind", kind)
+
+
 @nox.session
 def stubs(session: nox.Session) -> None:
     """The checked-in stub of the extension against the extension."""

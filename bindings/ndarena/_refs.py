@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _core
+from . import _core, _sharing
 from .errors import StaleRefError
 
 if TYPE_CHECKING:
@@ -259,6 +259,7 @@ def receive_array(
     place: tuple[bool, str, int, int, int, int], token: tuple[int, int], view: tuple[Any, ...]
 ) -> np.ndarray[Any, Any]:
     """Return the array of a message: what an array pickled by reference calls."""
+    _sharing.join()  # what goes back goes the same way
     return _core.array_over(attach(place, token), *view)
 
 

@@ -15,8 +15,14 @@ _log = logging.getLogger("ndarena")
 @functools.cache
 def begin() -> None:
     """Remove what processes that were killed have left; let `multiprocessing` know."""
-    from .integrations import multiprocessing
-
     for name in _core.sweep_segments(GRACE_MS):
         _log.info("removed the shared segment %r: all its processes are gone", name)
+    join()
+
+
+@functools.cache
+def join() -> None:
+    """Let `multiprocessing` know, once: whoever unregisters afterwards has the last word."""
+    from .integrations import multiprocessing
+
     multiprocessing.register()

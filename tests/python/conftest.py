@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import mmap
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -65,6 +66,44 @@ def arena(request, make_arena) -> ndarena.Arena:
 def scratch(make_arena) -> ndarena.Arena:
     """One scratch arena, for what does not depend on the kind."""
     return make_arena("scratch")
+
+
+@pytest.fixture
+def shared_arena(make_arena) -> Iterator[ndarena.Arena]:
+    """A private shared segment, which no process holds anything of at the end."""
+    arena = make_arena("shared")
+    yield arena
+    gc.collect()
+    arena.reclaim(transit=0)
+    stats = arena.stats()
+    assert (stats.n_blocks, stats.in_transit, stats.processes) == (0, 0, 1)
+
+
+@pytest.fixture(params=["fork", "forkserver", "spawn"])
+def context(request) -> multiprocessing.context.BaseContext:
+    """Every way in which multiprocessing starts a process."""
+    return multiprocessing.get_context(request.param)
+
+
+@pytest.fixture
+def running() -> Callable[..., contextlib.AbstractContextManager]:
+    """A child process that has to end well: ``with running(context, function, *args):``."""
+
+    @contextlib.contextmanager
+    def run(context, target, *args, **options):
+        process = context.Process(target=target, args=args, **options)
+        process.start()
+        try:
+            yield process
+            process.join(60)
+            assert process.exitcode == 0
+        finally:
+            if process.is_alive():
+                process.kill()
+                process.join()
+            process.close()
+
+    return run
 
 
 @pytest.fixture

@@ -40,14 +40,45 @@ void destroy_block(PyObject* capsule) noexcept {
 // Two threads may publish one array at a time.
 platform::mutex publishing;
 
-// The array at the end of the chain of views.
-PyArrayObject* root_of(PyObject* array) noexcept {
-    auto* a = reinterpret_cast<PyArrayObject*>(array);
-    for (PyObject* base = PyArray_BASE(a); base != nullptr && PyArray_Check(base) != 0;
-         base = PyArray_BASE(a)) {
-        a = reinterpret_cast<PyArrayObject*>(base);
+// What an array or a part of one is a view of; a new reference, null at the end.
+// Memoryviews and the helpers of `as_strided` stand between two arrays.
+PyObject* viewed_by(PyObject* object) noexcept {
+    PyObject* base = nullptr;
+    if (PyArray_Check(object) != 0) {
+        base = PyArray_BASE(reinterpret_cast<PyArrayObject*>(object));
+    } else if (PyMemoryView_Check(object) != 0) {
+        base = PyMemoryView_GET_BASE(object);
+    } else if (PyCapsule_CheckExact(object) == 0 &&
+               PyObject_HasAttrString(object, "__array_interface__") != 0) {
+        base = PyObject_GetAttrString(object, "base");
+        if (base == nullptr) {
+            PyErr_Clear();
+        }
+        return base;
     }
-    return a;
+    Py_XINCREF(base);
+    return base;
+}
+
+// The array at the end of the chain of views; a new reference.
+PyArrayObject* root_of(PyObject* array) noexcept {
+    static constexpr int longest = 64;
+    Py_INCREF(array);
+    PyObject* root = array;
+    Py_INCREF(array);
+    PyObject* at = array;
+    for (int depth = 0; at != nullptr && depth < longest; ++depth) {
+        PyObject* base = viewed_by(at);
+        Py_DECREF(at);
+        at = base;
+        if (at != nullptr && PyArray_Check(at) != 0) {
+            Py_INCREF(at);
+            Py_DECREF(root);
+            root = at;
+        }
+    }
+    Py_XDECREF(at);
+    return reinterpret_cast<PyArrayObject*>(root);
 }
 
 // Whether all elements of the view lie in [first, first + size).
@@ -72,29 +103,13 @@ bool lies_within(const char* data, int nd, const npy_intp* shape, const npy_intp
     return low >= 0 && static_cast<std::uint64_t>(high) <= size;
 }
 
-}  // namespace
-
-PyObject* new_block(std::shared_ptr<lease> held, void* address) {
-    auto block = std::make_unique<held_block>(held_block{std::move(held), address});
-    PyObject* capsule = PyCapsule_New(block.get(), block_name, &destroy_block);
-    if (capsule == nullptr) {
-        return nullptr;
-    }
-    (void)block.release();
-    return capsule;
+bool lies_in_block(PyArrayObject* a, const void* first, std::uint64_t size) noexcept {
+    return lies_within(PyArray_BYTES(a), PyArray_NDIM(a), PyArray_DIMS(a), PyArray_STRIDES(a),
+                       PyArray_ITEMSIZE(a), static_cast<const char*>(first), size);
 }
 
-std::shared_ptr<lease> lease_of_block(PyObject* capsule, void*& address) noexcept {
-    const held_block* block = block_of(capsule);
-    if (block == nullptr) {
-        return nullptr;
-    }
-    address = block->address;
-    return block->held;
-}
-
-PyObject* publish(PyObject* array) {
-    PyArrayObject* root = root_of(array);
+// The block of an array that owns its data, or has been published; else None.
+PyObject* publish_root(PyArrayObject* root) {
     platform::lock_guard guard(publishing);
     if (PyObject* base = PyArray_BASE(root); base != nullptr) {
         if (block_of(base) == nullptr) {
@@ -126,6 +141,44 @@ PyObject* publish(PyObject* array) {
     Py_INCREF(capsule);
     Py_XDECREF(handler);
     return capsule;
+}
+
+}  // namespace
+
+PyObject* new_block(std::shared_ptr<lease> held, void* address) {
+    auto block = std::make_unique<held_block>(held_block{std::move(held), address});
+    PyObject* capsule = PyCapsule_New(block.get(), block_name, &destroy_block);
+    if (capsule == nullptr) {
+        return nullptr;
+    }
+    (void)block.release();
+    return capsule;
+}
+
+std::shared_ptr<lease> lease_of_block(PyObject* capsule, void*& address) noexcept {
+    const held_block* block = block_of(capsule);
+    if (block == nullptr) {
+        return nullptr;
+    }
+    address = block->address;
+    return block->held;
+}
+
+PyObject* publish(PyObject* array) {
+    PyArrayObject* root = root_of(array);
+    PyObject* block = publish_root(root);
+    Py_DECREF(root);
+    void* address = nullptr;
+    heap::block_id id;
+    std::uint64_t nbytes = 0;
+    // What it says that it is a view of need not be where its elements are.
+    if (const auto held = block == nullptr ? nullptr : lease_of_block(block, address);
+        held && !(held->heap().identify(address, id, nbytes) &&
+                  lies_in_block(reinterpret_cast<PyArrayObject*>(array), address, nbytes))) {
+        Py_DECREF(block);
+        Py_RETURN_NONE;
+    }
+    return block;
 }
 
 std::int64_t offset_in_block(PyObject* capsule, PyObject* array) noexcept {

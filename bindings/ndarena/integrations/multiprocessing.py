@@ -28,7 +28,8 @@ def register() -> None:
     """Let `multiprocessing` send arrays of shareable arenas by reference.
 
     Queues, pipes, `Pool`, `Manager` and `concurrent.futures.ProcessPoolExecutor` use it, in
-    the process that calls this; receivers need nothing. Calling it again changes nothing.
+    the process that calls this and in every process that it has sent an array to. Receivers
+    need not call anything. Calling it again changes nothing.
 
     Notes
     -----
