@@ -9,7 +9,8 @@ namespace ndarena::module {
 namespace {
 
 // The arena that `install` was last given, while it is installed. Never
-// destroyed; guarded by the GIL or, without one, by its own mutex.
+// destroyed. The mutex guards the pointer; that it follows what NumPy is
+// pointed at is up to the caller, who lets one thread at a time (un)install.
 struct installation {
     platform::mutex mutex;
     std::shared_ptr<py_arena> arena;

@@ -11,10 +11,6 @@ from __future__ import annotations
 import logging as _logging
 import os as _os
 
-# Before the extension module: NumPy refuses a second interpreter with an ImportError, while
-# the binding layer would wait for ever for the first one's lock.
-import numpy as _numpy  # noqa: F401, ICN001
-
 from . import _core, errors
 from ._arena import Arena
 from ._core import __version__

@@ -8,7 +8,7 @@ import warnings
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from . import _core, _handlers, _refs
+from . import _core, _handlers, _process, _refs
 from ._arguments import exporter, parse_alignment
 from ._creation import CreationMixin
 from ._inspection import InspectionMixin
@@ -25,7 +25,8 @@ __all__ = ["Arena"]
 _log = logging.getLogger("ndarena")
 
 # The Arena of each extension object, by identity; an Arena keeps its extension object
-# alive, so an identity cannot be taken over while its entry exists.
+# alive, so an identity cannot be taken over while its entry exists. Looked up and entered under
+# the lock.
 _arenas: weakref.WeakValueDictionary[int, Arena] = weakref.WeakValueDictionary()
 
 
@@ -127,12 +128,14 @@ class Arena(CreationMixin, InspectionMixin):
 
         Only an owner closes the extension object, and warns, when it is forgotten.
         """
-        known = _arenas.get(id(core))
-        if known is not None:
-            return known
-        arena = cls.__new__(cls)
-        arena._owner = owner
-        arena._attach(core)
+        with _process.lock:
+            arena = _arenas.get(id(core))
+            if arena is None:
+                arena = cls.__new__(cls)
+                arena._owner = owner
+                arena._attach(core)
+            elif owner:  # `arena_of` in another thread was faster than who opened it
+                arena._owner = True
         if owner:
             _log.info("opened %r", arena)
         return arena
@@ -212,7 +215,7 @@ class Arena(CreationMixin, InspectionMixin):
     def close(self, flush: bool = True) -> None:
         """End new allocation. Arrays stay valid; the mapping goes with the last of them.
 
-        Closing twice is fine. An arena that is installed is uninstalled first.
+        Closing twice is fine. An arena that is installed is uninstalled.
 
         Parameters
         ----------
@@ -232,16 +235,22 @@ class Arena(CreationMixin, InspectionMixin):
         core = self._inner
         if core is None or core.closed:
             return
-        _handlers.uninstall_if(self)
         core.close(bool(flush))
+        # Afterwards: a thread that installs it meanwhile is refused, or undone here.
+        _handlers.uninstall_if(self)
         _log.info("closed %s", self._where())
 
     def __del__(self) -> None:
         core = self._inner
         if core is None or core.closed or not self._owner:
             return
-        # As for files: the place of the allocation is shown when tracemalloc runs.
-        warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+        try:
+            # As for files: the place of the allocation is shown when tracemalloc runs.
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+        except (AttributeError, TypeError):
+            # The interpreter is ending and has emptied the modules that this needs; the
+            # extension object closes itself.
+            return
         core.close(True)
 
     def unlink(self) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
-from . import _core
+from . import _core, _process
 from ._sizes import format_size, parse_size
 from .errors import ClosedError
 
@@ -84,8 +84,9 @@ class ArenaHandler:
     is a plain function; decorate the inner one.
 
     A new thread starts with NumPy's default handler (`install` covers those too), while
-    asyncio tasks and `asyncio.to_thread` start with a copy of their creator's context. Such
-    a copy keeps the arena mapped for as long as it lives.
+    asyncio tasks and `asyncio.to_thread` start with a copy of their creator's context, and
+    so do threads where `sys.flags.thread_inherit_context` is set (by default in free-threaded
+    Python from 3.14 on). Such a copy keeps the arena mapped for as long as it lives.
 
     Examples
     --------
@@ -310,11 +311,14 @@ def arena_of(a: npt.NDArray[Any]) -> Arena | None:
     """
     from ._arena import Arena
 
-    core = _core.find_arena(require_array(a, "arena_of"))
-    return None if core is None else Arena._of_core(core)
+    require_array(a, "arena_of")
+    with _process.lock:  # all who ask at once are given the same object
+        core = _core.find_arena(a)
+        return None if core is None else Arena._of_core(core)
 
 
-# Keeps the installed arena's Python object alive; the extension module knows the rest.
+# Keeps the installed arena's Python object alive; the extension module knows the rest. Both
+# change together, under the lock.
 _installed: Arena | None = None
 
 
@@ -359,7 +363,7 @@ def install(
     ...     arena.owns(a), arena.owns(np.zeros(1000))
     (True, False)
     """
-    global _installed  # noqa: PLW0603
+    global _installed
     if isinstance(resource, ArenaHandler):
         arena = resource.arena
         min_size = resource.min_size if min_size is None else min_size
@@ -376,8 +380,10 @@ def install(
     if disabled():
         _log.debug("NDARENA_DISABLE is set: %r is not installed", arena)
         return
-    _core.install(core, size, bool(fallback))
-    _installed = arena
+    with _process.lock:
+        _core.install(core, size, bool(fallback))
+        former, _installed = _installed, arena
+    del former  # its finalizer, if any, runs without the lock
 
 
 def uninstall() -> None:
@@ -391,18 +397,21 @@ def uninstall() -> None:
     >>> import ndarena
     >>> ndarena.uninstall()
     """
-    global _installed  # noqa: PLW0603
-    _core.uninstall()
-    _installed = None
+    global _installed
+    with _process.lock:
+        _core.uninstall()
+        former, _installed = _installed, None
+    del former  # its finalizer, if any, runs without the lock
 
 
 def uninstall_if(arena: Arena) -> None:
-    """Uninstall an arena that is about to close; others stay installed.
+    """Uninstall an arena that has been closed; others stay installed.
 
     Parameters
     ----------
     arena : Arena
-        The arena that closes.
+        The closed arena.
     """
-    if _installed is arena:
-        uninstall()
+    with _process.lock:
+        if _installed is arena:
+            uninstall()

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -104,6 +105,38 @@ def running() -> Callable[..., contextlib.AbstractContextManager]:
             process.close()
 
     return run
+
+
+@pytest.fixture
+def run_threads() -> Iterator[Callable[..., None]]:
+    """Run ``work(number)`` in threads that start together; the first exception is raised here.
+
+    With a GIL they change places a thousand times as often as usual.
+    """
+
+    def run(work: Callable[[int], object], count: int) -> None:
+        failures: list[BaseException] = []
+        start = threading.Barrier(count)
+
+        def body(number: int) -> None:
+            try:
+                start.wait(60)
+                work(number)
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=body, args=(number,)) for number in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield run
+    sys.setswitchinterval(interval)
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -205,4 +207,39 @@ def test_installed(scratch):
         in_child(child)
         assert (a == 1).all()
     finally:
+        ndarena.uninstall()
+
+
+def test_while_threads_install_and_ask(make_arena):
+    # A child has only the thread that forked: what the others were in the middle of is over.
+    arenas = [make_arena() for _ in range(2)]
+    a = arenas[0].ones(1000)
+    done = threading.Event()
+
+    def churn(arena):
+        while not done.is_set():
+            ndarena.install(arena)
+            assert ndarena.arena_of(a) is arenas[0]
+            ndarena.uninstall()
+
+    def child():
+        signal.alarm(60)  # a child that waits for a thread it does not have
+        assert ndarena.arena_of(a) is arenas[0]
+        ndarena.install(arenas[1])
+        assert np.ones(1000).sum() == a.sum()
+        for arena in arenas:
+            arena.close()
+        ndarena.uninstall()
+        assert ndarena.handler_of(np.ones(3)) == "default_allocator"
+
+    threads = [threading.Thread(target=churn, args=(arena,)) for arena in arenas]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            in_child(child)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
         ndarena.uninstall()

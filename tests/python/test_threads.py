@@ -16,31 +16,12 @@ THREADS = 4
 TURNS = 1500
 
 
-def run_threads(work, count=THREADS):
-    """Run `work(number)` in threads; the first exception of any is raised here."""
-    failures: list[BaseException] = []
-
-    def body(number):
-        try:
-            work(number)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=body, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-
-
 def verify(array: np.ndarray, mark: int) -> None:
     assert (array == mark).all(), f"expected {mark}, found {np.unique(array)[:5]}"
 
 
 @pytest.mark.parametrize("kind", ["buffer", "scratch", "shared"])
-def test_allocate_free_resize(make_arena, kind):
+def test_allocate_free_resize(make_arena, run_threads, kind):
     arena = make_arena(kind)
     handler = arena.handler()
 
@@ -70,14 +51,14 @@ def test_allocate_free_resize(make_arena, kind):
             verify(array, mark)
         live.clear()
 
-    run_threads(work)
+    run_threads(work, THREADS)
     gc.collect()
     assert arena.live_arrays == 0
     assert arena.nbytes == 0
     assert arena.check() == []
 
 
-def test_free_on_another_thread(scratch):
+def test_free_on_another_thread(scratch, run_threads):
     channels = [queue.Queue(maxsize=8) for _ in range(THREADS)]
 
     def work(number):
@@ -91,13 +72,13 @@ def test_free_on_another_thread(scratch):
             verify(received, (number - 1) % THREADS)
             del received
 
-    run_threads(work)
+    run_threads(work, THREADS)
     gc.collect()
     assert scratch.live_arrays == 0
     assert scratch.check() == []
 
 
-def test_all_threads_by_install(scratch):
+def test_all_threads_by_install(scratch, run_threads):
     def work(number):
         for turn in range(200):
             a = np.full(10_000, number, "i4")
@@ -108,13 +89,13 @@ def test_all_threads_by_install(scratch):
 
     ndarena.install(scratch, min_size=1000)
     try:
-        run_threads(work)
+        run_threads(work, THREADS)
     finally:
         ndarena.uninstall()
     assert scratch.check() == []
 
 
-def test_asking_meanwhile(scratch):
+def test_asking_meanwhile(scratch, run_threads):
     done = threading.Event()
     findings = []
 
@@ -138,11 +119,11 @@ def test_asking_meanwhile(scratch):
             if turn == 499 and number == 1:
                 done.set()
 
-    run_threads(work)
+    run_threads(work, THREADS)
     assert findings == []
 
 
-def test_full_arena(make_arena):
+def test_full_arena(make_arena, run_threads):
     arena = make_arena(capacity=4 * 2**20)
 
     def work(number):

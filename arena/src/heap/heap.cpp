@@ -85,7 +85,7 @@ result<void> heap::start() {
     seg_->prepare_spare();
     if (poisoned_.load(std::memory_order_relaxed)) {
         return error{errc::corruption, 0,
-                     std::string("the arena's metadata is damaged: ") + poison_cause_ +
+                     std::string("the arena's metadata is damaged: ") + poison_cause_.load() +
                          "; `ndarena check` says more",
                      seg_->path()};
     }

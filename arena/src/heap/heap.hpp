@@ -270,7 +270,7 @@ private:
     std::atomic<bool> can_purge_{true};
     std::atomic<std::uint64_t> last_reap_{0};
     std::atomic<bool> poisoned_{false};
-    const char* poison_cause_ = "";
+    std::atomic<const char*> poison_cause_{""};  // the latest; a string literal
 
     struct refused_request {
         std::atomic<refusal_cause> cause{refusal_cause::none};

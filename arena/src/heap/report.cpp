@@ -118,7 +118,7 @@ std::vector<std::string> heap::check() {
             "finishes it (ndarena check --repair)"};
     }
     if (poisoned_.load(std::memory_order_acquire)) {
-        return {std::string("this process no longer uses the arena: ") + poison_cause_};
+        return {std::string("this process no longer uses the arena: ") + poison_cause_.load()};
     }
     struct job {
         std::vector<std::string> findings;
@@ -292,7 +292,7 @@ std::string heap::refusal() noexcept {
             return "another process has held the arena's lock too long; look whether it is "
                    "stopped";
         case refusal_cause::poisoned:
-            return std::string("this process no longer uses the arena: ") + poison_cause_;
+            return std::string("this process no longer uses the arena: ") + poison_cause_.load();
         case refusal_cause::forked:
             return "this process was made by clone or _Fork without the fork handlers; it cannot "
                    "use its parent's arena";

@@ -129,6 +129,12 @@ bool point_at(redirection& r, std::shared_ptr<lease> held, closed_flag closed,
     added->older = r.newest.load(std::memory_order_relaxed);
     r.newest.store(added, std::memory_order_release);
     r.current.store(added, std::memory_order_release);
+    // Once, for good: threads without a GIL read the pointer with no lock. What it
+    // leads to is there first.
+    if (PyCapsule_GetPointer(PyDataMem_DefaultHandler, capsule_name) == &r.handler) {
+        return true;
+    }
+    std::atomic_thread_fence(std::memory_order_release);
     return PyCapsule_SetPointer(PyDataMem_DefaultHandler, &r.handler) == 0;
 }
 
