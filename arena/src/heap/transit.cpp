@@ -90,7 +90,7 @@ result<token> heap::send(const void* address, std::uint32_t readers) {
             unlock_shared();
             if (!ok) {
                 return error{errc::corruption, 0,
-                             std::string("the arena's metadata is damaged: ") + poison_cause_,
+                             std::string("the arena's metadata is damaged: ") + poison_cause_.load(),
                              seg_->path()};
             }
         }
@@ -226,7 +226,7 @@ result<void*> heap::attach(const block_id& id, const token& ticket, std::uint64_
     unlock_shared();
     if (!ok) {
         return error{errc::corruption, 0,
-                     std::string("the arena's metadata is damaged: ") + poison_cause_,
+                     std::string("the arena's metadata is damaged: ") + poison_cause_.load(),
                      seg_->path()};
     }
     if (!fresh) {

@@ -50,11 +50,12 @@ public:
         }
     }
 
-    // Notes and sets in one go.
+    // Notes and sets in one go, the store in one piece: some counters are read
+    // without the lock.
     template <class T>
     void set(T& field, T value) noexcept {
         note(&field);
-        field = value;
+        __atomic_store(&field, &value, __ATOMIC_RELAXED);
     }
 
     void commit() noexcept;
