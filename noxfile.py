@@ -239,6 +239,16 @@ def foreign(session: nox.Session) -> None:
         session.run("pytest", "-q", traces, env={"NDARENA_TEST_TRACES": "whole"})
 
 
+@nox.session
+def kill(session: nox.Session) -> None:
+    """Planted bugs that the sweeps must find, then deaths at every instruction; `-- short`."""
+    need_compiler(session)
+    need_googletest(session)
+    session.install("libboost-headers>=1.87")
+    short = ("--short",) if "short" in session.posargs else ()
+    session.run("python", "tests/kill/campaign.py", "--build", "build/kill", *short)
+
+
 @nox.session(name="soak-sharing")
 def soak_sharing(session: nox.Session) -> None:
     """Processes share an arena and die all the time; `-- 600` for ten minutes."""

@@ -5,6 +5,7 @@
 #include "base/annotations.hpp"
 #include "base/bits.hpp"
 #include "base/crc32c.hpp"
+#include "base/planted.hpp"
 #include "base/text.hpp"
 
 #include <ndarena/error.hpp>

@@ -23,7 +23,10 @@ bool heap::room_for_record() noexcept { return table_.unused_count() >= record_r
 void heap::hold(std::uint32_t record, tlsf::block_record& r) noexcept {
     auto& undo = table_.undo();
     std::uint64_t* word = table_.row_word(seg_->slot(), record);
-    undo.set(*word, *word | tlsf::block_table::row_bit(record));
+    if constexpr (!base::planted(base::bug::row_not_noted)) {
+        undo.note(word);
+    }
+    *word |= tlsf::block_table::row_bit(record);
     undo.note(&r);
     ++r.holders;
 }

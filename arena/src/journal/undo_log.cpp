@@ -21,10 +21,17 @@ void undo_log::next_operation() noexcept {
         overflow();
     }
     const std::uint64_t offset = line * segment::cache_line;
+    if constexpr (base::planted(base::bug::count_before_entry)) {
+        page_->count.store(n + 1, std::memory_order_release);
+        base::order_stores();
+    }
     page_->offsets[n] = offset;
     std::memcpy(page_->lines[n].data(), base_ + offset, segment::cache_line);
     page_->count.store(n + 1, std::memory_order_release);
     base::order_stores();
+    if constexpr (base::planted(base::bug::commit_first)) {
+        page_->count.store(0, std::memory_order_release);
+    }
     noted_[line % noted_.size()] = operation_ + line;
 }
 
@@ -46,6 +53,10 @@ void undo_log::roll_back(std::uint64_t first, std::uint64_t last) noexcept {
     // whole log, and the next one plays it back again from the end.
     std::uint64_t n = std::min<std::uint64_t>(page_->count.load(std::memory_order_acquire),
                                               segment::undo_entry_count);
+    if constexpr (base::planted(base::bug::log_cleared_first)) {
+        page_->count.store(0, std::memory_order_release);
+        base::order_stores();
+    }
     while (n > 0) {
         --n;
         const std::uint64_t offset = page_->offsets[n];

@@ -54,6 +54,9 @@ lock_outcome slot_lock::lock_slow(std::uint32_t owner_word, unsigned timeout_ms)
 }
 
 bool slot_lock::take_over_own(std::uint32_t slot, std::uint32_t owner_word) noexcept {
+    if constexpr (base::planted(base::bug::no_take_over)) {
+        return false;
+    }
     std::uint32_t seen = word_->load(std::memory_order_relaxed);
     while (seen != 0 && slot_of(seen) == slot) {
         if (word_->compare_exchange_weak(seen, owner_word | waiters_bit, std::memory_order_acquire,

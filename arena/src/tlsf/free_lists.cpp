@@ -24,7 +24,10 @@ void free_lists::insert(std::uint32_t index, block_record& r) noexcept {
     r.next_free = old;
     if (old != nil) {
         block_record& next = table_.at(old, block_state::free);
-        undo.set(next.prev_free, index);
+        if constexpr (!base::planted(base::bug::free_links_not_noted)) {
+            undo.note(&next);
+        }
+        next.prev_free = index;
     } else {
         std::uint32_t& bits = c.second_level[cls.first];
         if (bits == 0) {

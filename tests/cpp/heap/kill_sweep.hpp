@@ -3,8 +3,10 @@
 
 #include "heap/fixture.hpp"
 
+#include "support/kills.hpp"
 #include "support/stepping.hpp"
 
+#include <algorithm>
 #include <functional>
 
 namespace ndarena::heap {
@@ -72,9 +74,11 @@ protected:
             expect_sound(s);
         }
         ASSERT_GT(steps, 200);
+        deaths = static_cast<int>(std::min<long>(test::scaled_kills(deaths), steps));
+        test::count_deaths(deaths, steps);
         for (int i = 0; i < deaths && !HasFatalFailure(); ++i) {
             scene s = make_scene();
-            const long boundary = steps * i / deaths + i * 37 % 11;
+            const long boundary = steps * i / deaths + (deaths < steps ? i * 37 % 11 : 0);
             test::stepped_child victim([&] { prepare(s); }, [&] { operate(s); });
             for (long n = 0; n < boundary && victim.step(); ++n) {
             }

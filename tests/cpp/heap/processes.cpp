@@ -1,6 +1,8 @@
 // Several processes on one file, and their deaths.
 #include "heap/fixture.hpp"
 
+#include "support/kills.hpp"
+
 namespace ndarena::heap {
 namespace {
 
@@ -138,7 +140,8 @@ TEST_F(Processes, KilledAtRandomLeaveASoundArena) {
     for (std::uint64_t i = 0; i < 3; ++i) {
         workers.push_back(worker(i, 1 << 30));
     }
-    const int kills = test::under_sanitizer ? 15 : 80;
+    const int kills = test::under_sanitizer ? 15 : test::scaled_kills(80);
+    test::count_deaths(kills, 0);
     for (int i = 0; i < kills; ++i) {
         ::usleep(static_cast<useconds_t>(5000 + random() % 15000));
         auto& victim = workers[random() % workers.size()];
