@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import _core, _sharing
-from .errors import StaleRefError
+from .errors import FormatError, StaleRefError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -289,6 +289,8 @@ def attach(place: tuple[bool, str, int, int, int, int], token: tuple[int, int] =
             opened = _core.open_file(where, "r+", 0, 0, 0o600)
     except FileNotFoundError:
         raise StaleRefError(f"the segment of the reference is gone: {where!r}") from None
+    except FormatError:
+        raise StaleRefError(f"something else has the segment's name now: {where!r}") from None
     if opened.session != session:
         raise StaleRefError(
             f"{where!r} is not what it was when the reference was made: it has been made anew"

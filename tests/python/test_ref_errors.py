@@ -137,7 +137,7 @@ def test_stale_after_something_else_took_the_name(tmp_path):
         data = pickle.dumps(ndarena.ref(arena.full(1000, 1)))
     path.unlink()
     path.write_bytes(b"something else" * 1000)
-    with pytest.raises((StaleRefError, ndarena.FormatError)):
+    with pytest.raises(StaleRefError, match="something else"):
         pickle.loads(data)
 
 

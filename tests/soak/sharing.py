@@ -150,10 +150,14 @@ class Soak:
 
     def read_all(self) -> None:
         """What was sent can still be read, though all senders are dead."""
-        with contextlib.suppress(BlockingIOError):
+        try:
             while True:
                 serial, reference = pickle.loads(os.read(self.pipe[0], 4096))
                 verify(reference.get(), serial)
+        except BlockingIOError:
+            pass
+        except (ndarena.StaleRefError, AssertionError) as error:
+            self.findings.append(f"a message of the dead: {error}")
 
     def summary(self) -> str:
         total = self.counters.total

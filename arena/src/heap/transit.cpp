@@ -267,11 +267,11 @@ std::uint64_t heap::expire_tokens(std::uint64_t grace) noexcept {
         return state[slot] == gone;
     };
     std::uint64_t fallen = 0;
-    const std::uint64_t now = platform::monotonic_milliseconds();
     platform::lock_guard guard(mutex_);
     if (!lock_shared()) {
         return 0;
     }
+    const std::uint64_t now = platform::monotonic_milliseconds();
     const std::uint32_t tokens = tokens_in_use();
     for (std::uint32_t index = 0; index < tokens && !poisoned_.load(std::memory_order_relaxed);
          ++index) {
@@ -282,7 +282,8 @@ std::uint64_t heap::expire_tokens(std::uint64_t grace) noexcept {
         if (t.noticed == 0 && is_gone(t.sender)) {
             t.noticed = std::max<std::uint64_t>(now, 1);
         }
-        if (t.noticed != 0 && now - t.noticed >= grace) {
+        // Another process may have noticed it later than this one looked at the clock.
+        if (t.noticed != 0 && std::max(now, t.noticed) - t.noticed >= grace) {
             const std::uint32_t record = t.record;
             retire_token(index);
             drop_hold(record, now);

@@ -57,7 +57,7 @@ bool has_readable_messages(int fd, const geometry& geo, std::uint64_t grace_ms) 
             const std::uint64_t field = at + offsetof(transit_token, noticed);
             (void)!::pwrite(fd, &token.noticed, sizeof token.noticed, static_cast<off_t>(field));
         }
-        readable = readable || now - token.noticed < grace_ms;
+        readable = readable || std::max(now, token.noticed) - token.noticed < grace_ms;
     }
     return readable;
 }

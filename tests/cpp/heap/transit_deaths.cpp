@@ -51,6 +51,17 @@ TEST_F(TransitDeaths, TheGraceBeginsWhenTheDeathIsNoticed) {
     expect_empty(*heap_);
 }
 
+// One process reads the clock, another notices the death, the first goes on.
+TEST_F(TransitDeaths, ADeathNoticedAMomentLaterIsNoLongTimeAgo) {
+    const message m = sent_by_the_dead(4);
+    heap_->reclaim();
+    token_of(*heap_, m.ticket.index).noticed += 5000;
+    EXPECT_EQ(heap_->reclaim(), 0U);
+    EXPECT_EQ(in_transit(*heap_), 1U);
+    EXPECT_EQ(heap_->reclaim(0), 1U);
+    expect_empty(*heap_);
+}
+
 // Want of room does not shorten the grace.
 TEST_F(TransitDeaths, PressureDropsNoMessage) {
     const message m = sent_by_the_dead(4);

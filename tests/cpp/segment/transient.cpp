@@ -208,6 +208,9 @@ TEST_F(Transient, AMessageKeepsTheNameForTheGrace) {
     EXPECT_GT(t.noticed, 0U) << "leaving starts the clock";
     EXPECT_FALSE(swept(grace_ms));
     EXPECT_LE(t.noticed, now);
+    t.noticed = now + 5000;  // by a process whose clock was read a moment later
+    write_message(t);
+    EXPECT_FALSE(swept(grace_ms));
     t.noticed = now - grace_ms + 5000;
     write_message(t);
     EXPECT_FALSE(swept(grace_ms));
