@@ -89,9 +89,10 @@ result<token> heap::send(const void* address, std::uint32_t readers) {
             const bool ok = settle();
             unlock_shared();
             if (!ok) {
-                return error{errc::corruption, 0,
-                             std::string("the arena's metadata is damaged: ") + poison_cause_,
-                             seg_->path()};
+                return error{
+                    errc::corruption, 0,
+                    std::string("the arena's metadata is damaged: ") + poison_cause_.load(),
+                    seg_->path()};
             }
         }
         if (sent.index != tlsf::nil) {
@@ -226,7 +227,7 @@ result<void*> heap::attach(const block_id& id, const token& ticket, std::uint64_
     unlock_shared();
     if (!ok) {
         return error{errc::corruption, 0,
-                     std::string("the arena's metadata is damaged: ") + poison_cause_,
+                     std::string("the arena's metadata is damaged: ") + poison_cause_.load(),
                      seg_->path()};
     }
     if (!fresh) {
