@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _core, _sharing
-from .errors import FormatError, StaleRefError
+from . import _core, _process, _sharing
+from .errors import ClosedError, FormatError, StaleRefError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ _NO_TOKEN = (0xFFFFFFFF, 0)
 _ALIGNMENT = 64  # of the buffers of an object
 
 # Segments that references have led to and that nobody else here keeps open: the last few
-# stay, so that the next message does not have to map its segment again.
+# stay, so that the next message does not have to map its segment again. Changed under the lock.
 _attached: OrderedDict[tuple[bool, str], _core.Arena] = OrderedDict()
 _MOST_ATTACHED = 16
 
@@ -295,10 +295,29 @@ def attach(place: tuple[bool, str, int, int, int, int], token: tuple[int, int] =
         raise StaleRefError(
             f"{where!r} is not what it was when the reference was made: it has been made anew"
         )
-    for key, core in list(_attached.items()):
-        if core.live_arrays == 0 and core.stats()["processes"] == 1:
-            del _attached[key]  # nobody but us would keep its memory
-    _attached[shared, where] = opened
-    while len(_attached) > _MOST_ATTACHED:
-        _attached.popitem(last=False)
+    _keep_open((shared, where), opened)
     return _core.attach_block(session, record, serial, offset, *token)
+
+
+def _keep_open(key: tuple[bool, str], opened: _core.Arena) -> None:
+    """Keep a segment open for the next message, and let go of others."""
+    with _process.lock:
+        known = list(_attached.items())
+    idle = [place for place, core in known if _is_idle(core)]
+    dropped = []  # they go with this function: unmapping needs no lock
+    with _process.lock:
+        for place, core in known:
+            if place in idle and _attached.get(place) is core:
+                dropped.append(_attached.pop(place))
+        dropped.append(_attached.pop(key, opened))
+        _attached[key] = opened
+        while len(_attached) > _MOST_ATTACHED:
+            dropped.append(_attached.popitem(last=False)[1])
+
+
+def _is_idle(core: _core.Arena) -> bool:
+    """Whether nobody but us would keep the segment's memory."""
+    try:
+        return core.live_arrays == 0 and core.stats()["processes"] == 1
+    except ClosedError:  # through an `arena_of`
+        return True

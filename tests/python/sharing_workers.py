@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import time
@@ -98,3 +99,13 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def offer_messages(connection, segments: int, copies: int) -> None:
+    """Send messages from segments of its own, and keep these until the answer."""
+    arenas = [ndarena.shared(capacity="1MiB") for _ in range(segments)]
+    arrays = [arena.full(1000, number) for number, arena in enumerate(arenas)]
+    connection.send([[pickle.dumps(ndarena.ref(a)) for _ in range(copies)] for a in arrays])
+    connection.recv()
+    for arena in arenas:
+        arena.close()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import multiprocessing
+import pickle
 import queue
 import random
 import sysconfig
@@ -15,6 +17,7 @@ import threading
 
 import numpy as np
 import pytest
+import sharing_workers
 
 import ndarena
 
@@ -331,3 +334,24 @@ def test_buffer_released_by_any_thread(run_threads):
         run_threads(work, THREADS)
         gc.collect()
         memory.append(0)  # BufferError while it is exported
+
+
+def test_messages_opened_by_all(running, run_threads):
+    # More segments than references keep open, each made by another process and opened here by
+    # whoever unpickles a message from it first.
+    segments = 24
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    with running(context, sharing_workers.offer_messages, theirs, segments, THREADS):
+        messages = ours.recv()
+
+        def work(number):
+            for place in random.Random(number).sample(range(segments), segments):
+                array = pickle.loads(messages[place][number]).get()
+                assert (array == place).all()
+
+        run_threads(work, THREADS)
+        assert 0 < len(ndarena._refs._attached) < segments
+        ndarena._refs._attached.clear()
+        gc.collect()
+        ours.send("done")
