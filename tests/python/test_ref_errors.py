@@ -185,9 +185,9 @@ def test_views_that_leave_their_block(shared):
     steps = (0, 1, -1, 8, -8, 100, 1000, 2**31, -(2**62), 2**62)
     good = 0
     for _ in range(5000):
-        nd = rng.randrange(4)
-        shape = tuple(rng.choice(sizes) for _ in range(nd))
-        strides = tuple(rng.choice(steps) for _ in range(nd))
+        ndim = rng.randrange(4)
+        shape = tuple(rng.choice(sizes) for _ in range(ndim))
+        strides = tuple(rng.choice(steps) for _ in range(ndim))
         dtype = rng.choice(("|u1", "<u4", "<f8", "|V16"))
         offset = rng.choice((0, 1, 8, 992, 999, 1000, 1001, -1, 2**40, rng.randrange(1000)))
         itemsize = np.dtype(dtype).itemsize

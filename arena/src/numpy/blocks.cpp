@@ -82,11 +82,11 @@ PyArrayObject* root_of(PyObject* array) noexcept {
 }
 
 // Whether all elements of the view lie in [first, first + size).
-bool lies_within(const char* data, int nd, const npy_intp* shape, const npy_intp* strides,
+bool lies_within(const char* data, int ndim, const npy_intp* shape, const npy_intp* strides,
                  npy_intp itemsize, const char* first, std::uint64_t size) noexcept {
     npy_intp low = data - first;
     npy_intp high = low + itemsize;
-    for (int i = 0; i < nd; ++i) {
+    for (int i = 0; i < ndim; ++i) {
         if (shape[i] < 0) {
             return false;
         }
