@@ -45,7 +45,8 @@ if(NDARENA_SANITIZE)
   list(APPEND _environment NDARENA_TEST_SANITIZE=1 HEAP_MODEL_EXAMPLES=10)
   set(_selection -m "not slow and not nosan")
   # Mostly the start of other programs, many times slower here and nothing new to see.
-  foreach(name IN ITEMS cli demo pytest_plugin open_modes closed introspection creation)
+  foreach(name IN ITEMS cli demo pytest_plugin open_modes closed introspection creation interrupt
+                        segments_command segments_left sharing sharing_deaths)
     list(APPEND _selection "--ignore=tests/python/test_${name}.py")
   endforeach()
 elseif(NDARENA_COVERAGE)
