@@ -134,7 +134,7 @@ bool point_at(redirection& r, std::shared_ptr<lease> held, closed_flag closed,
     if (PyCapsule_GetPointer(PyDataMem_DefaultHandler, capsule_name) == &r.handler) {
         return true;
     }
-    std::atomic_thread_fence(std::memory_order_release);
+    base::order_stores();
     return PyCapsule_SetPointer(PyDataMem_DefaultHandler, &r.handler) == 0;
 }
 
