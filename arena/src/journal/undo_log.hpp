@@ -84,7 +84,7 @@ private:
     // The last line noted among those that share a place, with its operation.
     // One that was pushed out is noted twice, which only costs an entry:
     // playback runs backwards, so the oldest content prevails.
-    std::array<std::uint64_t, 64> noted_;
+    std::array<std::uint64_t, 64> noted_{};
 };
 
 }  // namespace ndarena::journal
