@@ -218,6 +218,28 @@ def test_looking_while_others_work(arena, run_threads):
     run_threads(work, THREADS)
 
 
+def test_trimming_refuses_nobody(make_arena, run_threads):
+    # Pages that are being given back are on no list, but they are not lost to a full arena.
+    arena = make_arena(capacity=3 * 2**20)
+    handler = arena.handler()
+    working = [True] * 4
+
+    def work(number):
+        if number >= len(working):
+            while any(working):
+                arena.trim()
+            return
+        try:
+            rng = random.Random(number)
+            for _ in range(1000):
+                verify(made(rng, handler))
+        finally:
+            working[number] = False
+
+    run_threads(work, THREADS)
+    assert arena.check() == []
+
+
 def test_grown_by_all(make_arena, run_threads):
     arena = make_arena("file", capacity=2**20)
 

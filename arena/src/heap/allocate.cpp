@@ -130,11 +130,14 @@ std::uint64_t heap::find_place(const request& wanted, found& f) noexcept {
     const std::uint64_t nbytes = wanted.nbytes;
     bool thorough = false;       // the lists have been searched as far as it goes
     bool disk_was_full = false;  // space has been given back once
+    std::uint64_t patience = 0;
     for (int attempt = 0; attempt < max_attempts; ++attempt) {
         const std::uint64_t now = platform::monotonic_milliseconds();
         bool due = false;
+        std::uint32_t purged = 0;
         {
             platform::lock_guard guard(mutex_);
+            purged = purges_done_.load(std::memory_order_relaxed);
             if (!map_.reserve()) {
                 refuse(refusal_cause::memory, nbytes);
                 return 0;
@@ -190,6 +193,10 @@ std::uint64_t heap::find_place(const request& wanted, found& f) noexcept {
             }
             if (!thorough) {
                 thorough = true;
+                continue;
+            }
+            if (cause == refusal_cause::capacity && await_purge(purged, patience)) {
+                --attempt;  // bounded by the patience
                 continue;
             }
         }

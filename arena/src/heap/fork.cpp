@@ -134,6 +134,7 @@ void heap::after_fork_in_child() noexcept NDARENA_NO_ANALYSIS {
     deferred_.clear();
     reaping_.reset();
     tables_.reset();
+    purges_done_.store(purges_begun_.load());  // those under way are the parent's
     if (seg_->writable() && !fork_live_) {
         poison("the arena could not be made ready for this fork child");
         seg_->close_descriptor();

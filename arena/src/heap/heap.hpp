@@ -216,6 +216,7 @@ private:
                         std::uint64_t at_most) noexcept;
     std::uint64_t purge_one(std::uint64_t freed_before, std::uint64_t down_to) noexcept;
     void purge_if_due(bool due) noexcept;
+    bool await_purge(std::uint32_t done_before, std::uint64_t& deadline) noexcept;
     int discard(std::uint64_t offset, std::uint64_t dirty) noexcept;
 
     // owners
@@ -269,6 +270,10 @@ private:
     bool memory_backed_ = false;
     std::atomic<bool> can_purge_{true};
     std::atomic<std::uint64_t> last_reap_{0};
+    // Blocks that this process has begun, and ended, to give back: meanwhile they
+    // are on no list, though as good as free. Counted under mutex_.
+    std::atomic<std::uint32_t> purges_begun_{0};
+    std::atomic<std::uint32_t> purges_done_{0};
     std::atomic<bool> poisoned_{false};
     std::atomic<const char*> poison_cause_{""};  // the latest; a string literal
 

@@ -151,10 +151,13 @@ bool heap::add_table(std::uint64_t bytes, bool is_chunk) noexcept {
     static constexpr int attempts = 200;
     const request wanted{bytes, bytes, segment::format_page, 0, false};
     found f;
+    std::uint64_t patience = 0;
     for (int attempt = 0; !f.ok; ++attempt) {
         bool starved = false;
+        std::uint32_t purged = 0;
         {
             platform::lock_guard guard(mutex_);
+            purged = purges_done_.load(std::memory_order_relaxed);
             if (!lock_shared()) {
                 refuse(refusal_cause::lock, bytes);
                 return false;
@@ -175,6 +178,9 @@ bool heap::add_table(std::uint64_t bytes, bool is_chunk) noexcept {
         }
         int os_errno = 0;
         const refusal_cause cause = make_room(wanted, os_errno);
+        if (cause == refusal_cause::capacity && await_purge(purged, patience)) {
+            continue;
+        }
         if (cause != refusal_cause::none || attempt >= attempts) {
             note_refused();
             refuse(cause == refusal_cause::none ? refusal_cause::lock : cause, bytes, os_errno);
@@ -274,6 +280,26 @@ std::uint64_t heap::purge(std::uint64_t freed_before, std::uint64_t down_to,
     return given_back;
 }
 
+// True if a block that was out of reach is free again: other threads were
+// giving pages back while the caller, who read `purges_done_` before, found no
+// room. `deadline` is 0 at first, and bounds all waits of one request.
+bool heap::await_purge(std::uint32_t done_before, std::uint64_t& deadline) noexcept {
+    static constexpr std::uint64_t patience_ms = 2000;
+    static constexpr unsigned moment_us = 100;
+    std::uint64_t now = platform::monotonic_milliseconds();
+    if (deadline == 0) {
+        deadline = now + patience_ms;
+    }
+    while (purges_done_.load(std::memory_order_acquire) == done_before) {
+        if (purges_begun_.load(std::memory_order_acquire) == done_before || now >= deadline) {
+            return false;
+        }
+        ::usleep(moment_us);
+        now = platform::monotonic_milliseconds();
+    }
+    return now < deadline;
+}
+
 // Gives the oldest freed block back: taken off the lists and held by this
 // process, punched outside all locks, freed again as zero pages.
 std::uint64_t heap::purge_one(std::uint64_t freed_before, std::uint64_t down_to) noexcept {
@@ -299,9 +325,11 @@ std::uint64_t heap::purge_one(std::uint64_t freed_before, std::uint64_t down_to)
         if (!ok || record == tlsf::nil) {
             return 0;
         }
+        purges_begun_.fetch_add(1, std::memory_order_release);
     }
     const int rc = seg_->descriptor_intact() ? discard(offset, dirty) : EBADF;
     platform::lock_guard guard(mutex_);
+    purges_done_.fetch_add(1, std::memory_order_release);  // seen by who locks after us
     if (rc == EOPNOTSUPP || rc == ENOSYS || rc == EINVAL) {
         can_purge_ = false;  // this file system cannot: keep pages warm instead
     }
