@@ -47,6 +47,7 @@ PYBIND11_MODULE(_core, m) {
 
 // Asked before pybind11 is: up to Python 3.11 it would wait for ever for the
 // main interpreter's lock.
+// NOLINTNEXTLINE(bugprone-reserved-identifier,readability-identifier-naming): CPython asks for it
 extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
     if (!is_main_interpreter()) {
         PyErr_SetString(PyExc_ImportError, refusal);
