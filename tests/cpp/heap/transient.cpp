@@ -46,7 +46,7 @@ TEST_F(TransientHeap, ExitWithLiveArraysTakesTheName) {
     test::gate ready;
     test::child process([&] {
         // As an array that is never freed.
-        auto* forever = new std::shared_ptr<heap>(open(shared(open_mode::append)));
+        static auto* forever = new std::shared_ptr<heap>(open(shared(open_mode::append)));
         ASSERT_NE((*forever)->allocate(size, 0, false), nullptr);
         EXPECT_TRUE(is_there());
         ready.post();
@@ -61,7 +61,7 @@ TEST_F(TransientHeap, ExitLeavesTheNameToThoseWhoStay) {
     test::gate ready;
     test::gate joined;
     test::child process([&] {
-        auto* forever = new std::shared_ptr<heap>(open(shared(open_mode::append)));
+        static auto* forever = new std::shared_ptr<heap>(open(shared(open_mode::append)));
         ASSERT_NE((*forever)->allocate(size, 0, false), nullptr);
         ready.post();
         ASSERT_TRUE(joined.wait());
