@@ -51,6 +51,22 @@ std::shared_ptr<py_arena> open_with(const options& o) {
     return arena;
 }
 
+// A file or a shared segment, which differ in what the name is a name of.
+std::shared_ptr<py_arena> open_named(heap::segment_kind kind, std::string path,
+                                     const std::string& mode, std::uint64_t capacity,
+                                     std::uint64_t alignment, unsigned perm,
+                                     bool transient = false) {
+    options o;
+    o.kind = kind;
+    o.path = std::move(path);
+    o.mode = mode_from(mode);
+    o.capacity = capacity;
+    o.alignment = alignment;
+    o.perm = perm;
+    o.transient = transient;
+    return open_with(o);
+}
+
 std::string path_bytes(const py::str& path) {
     const auto encoded = py::reinterpret_steal<py::bytes>(PyUnicode_EncodeFSDefault(path.ptr()));
     if (!encoded) {
@@ -107,14 +123,8 @@ void register_open(py::module_& m) {
         "open_file",
         [](const py::str& path, const std::string& mode, std::uint64_t capacity,
            std::uint64_t alignment, unsigned perm) {
-            options o;
-            o.kind = heap::segment_kind::file;
-            o.path = path_bytes(path);
-            o.mode = mode_from(mode);
-            o.capacity = capacity;
-            o.alignment = alignment;
-            o.perm = perm;
-            return open_with(o);
+            return open_named(heap::segment_kind::file, path_bytes(path), mode, capacity, alignment,
+                              perm);
         },
         py::arg("path"), py::arg("mode"), py::arg("capacity"), py::arg("alignment"),
         py::arg("perm"));
@@ -122,15 +132,9 @@ void register_open(py::module_& m) {
         "open_shared",
         [](const std::optional<std::string>& name, const std::string& mode, std::uint64_t capacity,
            std::uint64_t alignment, unsigned perm) {
-            options o;
-            o.kind = heap::segment_kind::shared;
-            o.path = name ? *name : "ndarena-" + platform::random_name();
-            o.mode = mode_from(mode);
-            o.capacity = capacity;
-            o.alignment = alignment;
-            o.perm = perm;
-            o.transient = !name;
-            return open_with(o);
+            return open_named(heap::segment_kind::shared,
+                              name ? *name : "ndarena-" + platform::random_name(), mode, capacity,
+                              alignment, perm, !name);
         },
         py::arg("name"), py::arg("mode"), py::arg("capacity"), py::arg("alignment"),
         py::arg("perm"));

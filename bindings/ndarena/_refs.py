@@ -28,15 +28,9 @@ _attached: OrderedDict[tuple[bool, str], _core.Arena] = OrderedDict()
 _MOST_ATTACHED = 16
 
 
-class _Place(NamedTuple):
-    """Where a block is, for every process of the host; see `_core.describe_block`."""
-
-    shared: bool
-    where: str
-    session: int
-    record: int
-    serial: int
-    offset: int
+# Where a block is, for every process of the host; see `_core.describe_block`: whether in a shared
+# segment, its name or path, session, record, serial, offset.
+_Place = tuple[bool, str, int, int, int, int]
 
 
 class _View(NamedTuple):
@@ -246,7 +240,7 @@ def put(arena: Arena, obj: object) -> Ref:
 
 
 def _receive(
-    place: tuple[bool, str, int, int, int, int],
+    place: _Place,
     token: tuple[int, int],
     view: tuple[Any, ...],
     buffers: _Buffers | None,
@@ -256,7 +250,7 @@ def _receive(
 
 
 def receive_array(
-    place: tuple[bool, str, int, int, int, int], token: tuple[int, int], view: tuple[Any, ...]
+    place: _Place, token: tuple[int, int], view: tuple[Any, ...]
 ) -> np.ndarray[Any, Any]:
     """Return the array of a message: what an array pickled by reference calls."""
     _sharing.join()  # what goes back goes the same way
@@ -276,7 +270,7 @@ def send_array(
     return receive_array, (_core.describe_block(block), token, tuple(_view_of(block, a)))
 
 
-def attach(place: tuple[bool, str, int, int, int, int], token: tuple[int, int] = _NO_TOKEN) -> Any:
+def attach(place: _Place, token: tuple[int, int] = _NO_TOKEN) -> Any:
     """Return the block of a message, opening its segment if need be."""
     shared, where, session, record, serial, offset = place
     found = _core.attach_block(session, record, serial, offset, *token)
