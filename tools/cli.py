@@ -56,21 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--report", action="store_true", help="print at the end what it took")
     run.add_argument("--report-json", metavar="F", help="write the same to a file")
 
-    for name, help_text in (
-        ("info", "what an arena file holds"),
-        ("check", "verify an arena file"),
-        ("map", "heap map of an arena file"),
-    ):
-        reader = commands.add_parser(name, help=help_text, allow_abbrev=False)
-        reader.add_argument("file", metavar="F", help="the arena file")
-        reader.add_argument("--json", action="store_true", help="print JSON")
-        if name == "check":
-            reader.add_argument(
-                "--repair", action="store_true", help="recover what opening it can recover"
-            )
-        if name == "map":
-            reader.add_argument("-o", "--output", metavar="PNG", help="write a picture")
-            reader.add_argument("--width", type=_positive, help="cells a line")
+    _add_readers(commands)
+    _add_file_verbs(commands)
 
     segments = commands.add_parser(
         "segments", help="the shared segments of this host", allow_abbrev=False
@@ -81,6 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     segments.add_argument("--unlink", metavar="NAME", help="remove a segment's name")
     segments.add_argument("--force", action="store_true", help="also while processes have it open")
     segments.add_argument("--json", action="store_true", help="print JSON")
+
+    replay = commands.add_parser(
+        "replay", help="play back a log of ndarena.Tracing, or of RMM", allow_abbrev=False
+    )
+    replay.add_argument("file", metavar="LOG", help="CSV with Thread, Action, Pointer, Size")
+    replay.add_argument("--dir", metavar="D", help="directory of the scratch file")
+    replay.add_argument("--capacity", metavar="C", help="its ceiling, like 50GB")
+    replay.add_argument("--rounds", type=_positive, default=5, help="how often (default 5)")
+    replay.add_argument("--json", action="store_true", help="print JSON")
 
     demo = commands.add_parser(
         "demo",
@@ -96,6 +92,62 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--keep", action="store_true", help="keep the working directory")
     demo.add_argument("--json", action="store_true", help="print the results as JSON")
     return parser
+
+
+def _add_readers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name, help_text in (
+        ("info", "what an arena file holds"),
+        ("ls", "the names in an arena file"),
+        ("check", "verify an arena file"),
+        ("map", "heap map of an arena file"),
+    ):
+        reader = commands.add_parser(name, help=help_text, allow_abbrev=False)
+        reader.add_argument("file", metavar="F", help="the arena file")
+        reader.add_argument("--json", action="store_true", help="print JSON")
+        if name == "check":
+            reader.add_argument(
+                "--repair", action="store_true", help="recover what opening it can recover"
+            )
+        if name == "ls":
+            reader.add_argument(
+                "prefix", metavar="PREFIX", nargs="?", default="", help="what names start with"
+            )
+            reader.add_argument(
+                "-l", "--long", action="store_true", help="also memory order and attributes"
+            )
+        if name == "map":
+            reader.add_argument("-o", "--output", metavar="PNG", help="write a picture")
+            reader.add_argument("--width", type=_positive, help="cells a line")
+
+
+def _add_file_verbs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    def add(name: str, help_text: str, force: str) -> argparse.ArgumentParser:
+        verb = commands.add_parser(name, help=help_text, allow_abbrev=False)
+        verb.add_argument("file", metavar="F", help="the arena file")
+        verb.add_argument("--force", action="store_true", help=force)
+        return verb
+
+    export = add(
+        "export", "write named arrays to .npy, .npz or a directory", "replace a file that is there"
+    )
+    export.add_argument("name", metavar="NAME", nargs="?", help="name or group/ (default all)")
+    export.add_argument("output", metavar="OUT", help="*.npy, *.npz, or a new directory")
+
+    importer = add("import", "read .npy, .npz or a directory", "replace arrays of the same names")
+    importer.add_argument(
+        "name", metavar="NAME", nargs="?", help="name or group (default the file's own names)"
+    )
+    importer.add_argument("source", metavar="IN", help="*.npy, *.npz, or a directory")
+    importer.add_argument("--create", action="store_true", help="make F if there is none")
+
+    rm = add("rm", "remove names", "mean it")
+    rm.add_argument("names", metavar="NAME", nargs="+", help="what to remove, all or nothing")
+
+    compact = add("compact", "copy the named arrays without gaps", "replace OUT if it is there")
+    compact.add_argument("output", metavar="OUT", nargs="?", help="the new file (default F itself)")
+
+    snapshot = add("snapshot", "copy the file as last flushed", "replace OUT if it is there")
+    snapshot.add_argument("output", metavar="OUT", help="the new file")
 
 
 def _positive(text: str) -> int:
@@ -202,6 +254,24 @@ def _dispatch(arguments: argparse.Namespace, kind: str, program: list[str]) -> i
         from . import check
 
         return check.main(arguments.file, repair=arguments.repair, as_json=arguments.json)
+    if arguments.command == "ls":
+        from . import ls
+
+        return ls.main(
+            arguments.file, arguments.prefix, long=arguments.long, as_json=arguments.json
+        )
+    if arguments.command in ("export", "import", "rm", "compact", "snapshot"):
+        return _dispatch_file_verb(arguments)
+    if arguments.command == "replay":
+        from . import replay
+
+        return replay.main(
+            arguments.file,
+            folder=arguments.dir,
+            capacity=arguments.capacity,
+            rounds=arguments.rounds,
+            as_json=arguments.json,
+        )
     if arguments.command == "map":
         from . import heapmap
 
@@ -234,6 +304,32 @@ def _dispatch(arguments: argparse.Namespace, kind: str, program: list[str]) -> i
             as_json=arguments.json,
         )
     )
+
+
+def _dispatch_file_verb(arguments: argparse.Namespace) -> int:
+    if arguments.command in ("export", "import"):
+        from . import exchange
+
+        if arguments.command == "export":
+            return exchange.export(
+                arguments.file, arguments.name, arguments.output, force=arguments.force
+            )
+        return exchange.import_(
+            arguments.file,
+            arguments.name,
+            arguments.source,
+            force=arguments.force,
+            create=arguments.create,
+        )
+    if arguments.command == "rm":
+        from . import rm
+
+        return rm.main(arguments.file, arguments.names, force=arguments.force)
+    from . import copies
+
+    if arguments.command == "compact":
+        return copies.compact(arguments.file, arguments.output, force=arguments.force)
+    return copies.snapshot(arguments.file, arguments.output, force=arguments.force)
 
 
 if __name__ == "__main__":

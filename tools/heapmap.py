@@ -12,7 +12,7 @@ from ndarena._heapmap import draw_text, legend, reduce_blocks
 from ndarena._sizes import format_size
 from ndarena.plot import PLOT_CELLS, save_map
 
-from ._common import FINE, Unusable, describe, open_for_reading, print_json, say, use_colour
+from ._common import FINE, Unusable, describe, open_arena, print_json, say, use_colour
 
 if TYPE_CHECKING:
     from ndarena._heapmap import HeapMap
@@ -75,7 +75,7 @@ def main(
         The exit status.
     """
     try:
-        with open_for_reading(path) as arena:
+        with open_arena(path) as arena:
             blocks = arena._open_core().blocks()
             stats = arena.stats()
             title = (

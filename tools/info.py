@@ -7,9 +7,10 @@ import os
 from typing import Any
 
 import ndarena
+from ndarena import _core
 from ndarena._sizes import format_size
 
-from ._common import FINE, Unusable, describe, open_for_reading, print_json
+from ._common import FINE, Unusable, describe, open_arena, print_json
 
 __all__ = ["collect", "main"]
 
@@ -27,16 +28,23 @@ def collect(path: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        File, identity and counters; sizes in bytes.
+        File, identity and counters; sizes in bytes. ``epoch`` counts commits of names,
+        ``flushed_epoch`` is that of the last flush.
     """
-    with open_for_reading(path) as arena:
+    with open_arena(path) as arena:
         status = os.stat(path)
+        epoch, stored, failed = _core.names_state(arena._open_core())
         return {
             "file": arena.filename,
             "uuid": arena.uuid,
             "alignment": arena.alignment,
             "file_size": status.st_size,
             "disk_usage": status.st_blocks * 512,
+            "names": len(arena),
+            "epoch": epoch,
+            "flushed_epoch": stored,
+            "flushed": epoch == stored,
+            "flush_error": os.strerror(failed) if failed else None,
             **dataclasses.asdict(arena.stats()),
         }
 
@@ -66,6 +74,10 @@ def main(path: str, *, as_json: bool = False) -> int:
     sizes = {*_SIZES, "file_size", "disk_usage", "resident"}
     width = max(map(len, data))
     for name, value in data.items():
+        if value is None:
+            continue
         shown = f"{format_size(value)} ({value})" if name in sizes else value
+        if name == "flushed":
+            shown = "yes" if value else "no: names have changed since"
         print(f"{name.replace('_', ' '):<{width}}  {shown}")
     return FINE

@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING
 
 import ndarena
-from ndarena import _handlers, _places
+from ndarena import _activation, _places
 from ndarena._sizes import parse_capacity, parse_size
 
 from . import program as _program
@@ -83,7 +83,7 @@ def main(options: Options, kind: str, target: str, arguments: Sequence[str]) -> 
     loaded = _program.load(kind, target)
     arena: ndarena.Arena | None = None
     place = options.file or ""
-    if not _handlers.disabled():
+    if not _activation.disabled():
         try:
             arena, place = _open(options)
             ndarena.install(arena, min_size=_min_size(options), fallback=False)

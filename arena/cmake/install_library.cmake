@@ -1,8 +1,8 @@
-# Installs and exports ndarena::core and ndarena::headers (component devel).
+# Installs and exports ndarena::core, ndarena::headers and ndarena::numpy (component devel).
 include(CMakePackageConfigHelpers)
 
 install(
-  TARGETS ndarena_core ndarena_headers
+  TARGETS ndarena_core ndarena_headers ndarena_numpy
   EXPORT ndarenaTargets
   ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT devel
   FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT devel)

@@ -33,8 +33,7 @@ public:
 // short and `again(result)`, for as long as one wait may take in all. Raises
 // what signal handlers raise in between.
 template <class F, class Again>
-auto wait_patiently(F&& f, Again&& again) {
-    const std::uint64_t deadline = patience_ends();
+auto wait_patiently(F&& f, Again&& again, std::uint64_t deadline = patience_ends()) {
     for (;;) {
         bool gave_up = false;
         auto got = [&] {

@@ -41,6 +41,11 @@ PYBIND11_MODULE(_core, m) {
     ndarena::module::register_handlers(m);
     ndarena::module::register_config(m);
     ndarena::module::register_blocks(m);
+    ndarena::module::register_names(m);
+    ndarena::module::register_resources(m);
+    ndarena::module::register_stored(m);
+    ndarena::module::register_tracing(m);
+    ndarena::module::register_c_api(m);
 }
 
 #undef PyInit__core

@@ -103,6 +103,22 @@ void py_arena::enroll() {
     all.arenas.push_back(shared_from_this());
 }
 
+bool py_arena::is_last_opening() const {
+    const auto held = lease_if_alive();
+    roll& all = all_arenas();
+    platform::lock_guard guard(all.mutex);
+    for (const auto& weak : all.arenas) {
+        const auto other = weak.lock();
+        if (other && other.get() != this && !other->is_closed()) {
+            const auto theirs = other->lease_if_alive();
+            if (theirs && held && &theirs->heap() == &held->heap()) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 std::shared_ptr<py_arena> py_arena::find(const void* address) {
     std::vector<std::shared_ptr<py_arena>> known;
     roll& all = all_arenas();

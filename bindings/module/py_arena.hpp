@@ -27,6 +27,9 @@ public:
     std::shared_ptr<numpy::lease> lease_if_alive() const noexcept { return remembered_.lock(); }
     const numpy::closed_flag& closed_flag() const noexcept { return closed_; }
 
+    // No other opening of the same arena in this process is open.
+    bool is_last_opening() const;
+
     // Facts that stay known after close().
     const char* kind() const noexcept { return kind_; }
     const std::string& filename() const noexcept { return filename_; }

@@ -4,6 +4,8 @@
 #include "py_arena.hpp"
 #include "register.hpp"
 
+#include "directory/directory.hpp"
+
 #include <pybind11/stl.h>
 
 namespace py = pybind11;
@@ -83,6 +85,28 @@ std::uint64_t offset_of(const py_arena& self, const py::object& array) {
     return static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - held->heap().base());
 }
 
+// Closes whatever happens; raises what the last flush did.
+void close_arena(py_arena& self, bool flush) {
+    result<void> flushed;
+    {
+        const auto held = self.lease_if_alive();
+        if (!held || self.is_closed()) {
+            return;
+        }
+        heap::heap& h = held->heap();
+        directory::store::of(h).abort();  // a transaction that this thread has not ended
+        h.forgo_last_flush(!flush);
+        if (flush && self.is_last_opening() && h.wants_last_flush()) {
+            const py::gil_scoped_release released;
+            (void)h.trim();  // a file at rest takes no more than it holds
+            flushed = h.flush();
+            h.forgo_last_flush(flushed && h.live_blocks() == 0);  // nothing can change any more
+        }
+    }
+    self.close();
+    value_or_raise(std::move(flushed));
+}
+
 py::object make_handler(const py_arena& self, std::uint64_t min_size, bool fallback) {
     auto capsule = py::reinterpret_steal<py::object>(
         numpy::make_handler(self.lease(), self.closed_flag(), {min_size, fallback}));
@@ -131,7 +155,8 @@ void register_arena(py::module_& m) {
                 return held ? reinterpret_cast<std::uintptr_t>(held->heap().base()) : 0;
             })
         .def(
-            "close", [](py_arena& self, bool) { self.close(); }, py::arg("flush") = true)
+            "close", [](py_arena& self, bool flush) { close_arena(self, flush); },
+            py::arg("flush") = true)
         .def("unlink",
              [](const py_arena& self) {
                  value_or_raise(unlocked(self, [](heap::heap& h) { return h.unlink(); }));
@@ -144,6 +169,17 @@ void register_arena(py::module_& m) {
             },
             py::arg("capacity"))
         .def("stats", &stats_of)
+        .def("process_counts",
+             [](const py_arena& self) {
+                 const auto c = unlocked(self, [](heap::heap& h) { return h.counts(); });
+                 py::dict d;
+                 d["n_allocations"] = c.n_allocations;
+                 d["n_deallocations"] = c.n_deallocations;
+                 d["allocated"] = c.allocated;
+                 d["peak_allocated"] = c.peak_allocated;
+                 d["n_failed"] = c.n_failed;
+                 return d;
+             })
         .def("check",
              [](const py_arena& self) {
                  return unlocked(self, [](heap::heap& h) { return h.check(); });

@@ -11,13 +11,6 @@ namespace py = pybind11;
 namespace ndarena::module {
 namespace {
 
-py::object steal_or_throw(PyObject* object) {
-    if (object == nullptr) {
-        throw py::error_already_set();
-    }
-    return py::reinterpret_steal<py::object>(object);
-}
-
 std::shared_ptr<numpy::lease> lease_of(const py::object& block, void*& address) {
     auto held = numpy::lease_of_block(block.ptr(), address);
     if (!held) {
@@ -28,7 +21,7 @@ std::shared_ptr<numpy::lease> lease_of(const py::object& block, void*& address) 
 
 // Where to find the segment, and the block in it: kind, name or path, session,
 // record, serial, offset.
-py::tuple describe(const py::object& block) {
+py::tuple describe_block(const py::object& block) {
     void* address = nullptr;
     const auto held = lease_of(block, address);
     heap::block_id id;
@@ -92,7 +85,7 @@ void register_blocks(py::module_& m) {
             return numpy::offset_in_block(block.ptr(), array.ptr());
         },
         py::arg("block"), py::arg("array"));
-    m.def("describe_block", &describe, py::arg("block"));
+    m.def("describe_block", &describe_block, py::arg("block"));
     m.def("send_block", &send, py::arg("block"), py::arg("readers"));
     m.def("attach_block", &attach, py::arg("session"), py::arg("record"), py::arg("serial"),
           py::arg("offset"), py::arg("token"), py::arg("token_serial"));

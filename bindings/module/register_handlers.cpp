@@ -28,13 +28,6 @@ std::shared_ptr<py_arena> exchange_installed(std::shared_ptr<py_arena> arena) {
     return arena;
 }
 
-py::object steal_or_throw(PyObject* object) {
-    if (object == nullptr) {
-        throw py::error_already_set();
-    }
-    return py::reinterpret_steal<py::object>(object);
-}
-
 void require_array(const py::object& array) {
     if (!numpy::is_array(array.ptr())) {
         raise({errc::invalid, 0, "not a NumPy array", {}});
@@ -63,6 +56,26 @@ void register_handlers(py::module_& m) {
             return py::str(name);
         },
         py::arg("array"));
+    m.def(
+        "owner_of_array",
+        [](const py::object& array) -> py::object {
+            require_array(array);
+            PyObject* owner = numpy::owner_of_array(array.ptr());
+            return owner == nullptr ? py::object(py::none())
+                                    : py::reinterpret_borrow<py::object>(owner);
+        },
+        py::arg("array"));
+    m.def(
+        "arena_of_handler",
+        [](const py::object& capsule) -> py::object {
+            numpy::handler_options options;
+            const void* address = numpy::arena_of_handler(capsule.ptr(), options);
+            if (address == nullptr) {
+                return py::none();
+            }
+            return py::make_tuple(py_arena::find(address), options.min_size, options.fallback);
+        },
+        py::arg("capsule"));
     m.def(
         "find_arena",
         [](const py::object& array) {

@@ -4,6 +4,8 @@
 #include "py_arena.hpp"
 #include "register.hpp"
 
+#include "directory/directory.hpp"
+
 #include <memory>
 #include <optional>
 
@@ -39,10 +41,14 @@ std::shared_ptr<py_arena> open_with(const options& o) {
     // Waits for other processes, reads and maps. Nothing has happened yet when a
     // lock was not to be had.
     auto opened = wait_patiently(
-        [&] { return heap::heap::open(o); },
+        [&] { return directory::open_heap(o); },
         [](const auto& got) { return !got && got.err().code == errc::lock_timeout; });
     if (!opened) {
         raise(opened.err());
+    }
+    if (!(*opened)->seg().writable()) {
+        // It shows the names of this moment; other openings in this process follow.
+        value_or_raise(directory::store::of(**opened).refresh());
     }
     auto held = std::make_shared<numpy::lease>(std::move(*opened));
     numpy::lease::enroll(held);

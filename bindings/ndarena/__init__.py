@@ -12,12 +12,18 @@ import logging as _logging
 import os as _os
 
 from . import _core, errors
+from ._adaptors import Aligned, Fallback, Limiting, Locked, Statistics, Threshold
 from ._arena import Arena
-from ._core import __version__
-from ._handlers import ArenaHandler, arena_of, handler_of, install, uninstall
+from ._core import _C_API, __version__  # noqa: F401  ndarena_import() looks for it here
+from ._counts import ResourceStats
+from ._foreign import Callback, Library, PyMem, PythonResource
+from ._handlers import ArenaHandler, arena_of, handler_of
+from ._install import current, install, uninstall
 from ._open import open, scratch, shared  # noqa: A004  the public names
 from ._refs import Ref, ref
+from ._resources import Default, Previous, Resource
 from ._stats import Stats
+from ._tracing import TraceEvent, Tracing
 from .errors import (
     ClosedError,
     CorruptionError,
@@ -30,20 +36,37 @@ from .errors import (
 )
 
 __all__ = [
+    "Aligned",
     "Arena",
     "ArenaHandler",
+    "Callback",
     "ClosedError",
     "CorruptionError",
     "CudaUnavailableError",
+    "Default",
     "Error",
+    "Fallback",
     "FormatError",
+    "Library",
+    "Limiting",
     "LockTimeoutError",
+    "Locked",
+    "Previous",
+    "PyMem",
+    "PythonResource",
     "ReadOnlyError",
     "Ref",
+    "Resource",
+    "ResourceStats",
     "StaleRefError",
+    "Statistics",
     "Stats",
+    "Threshold",
+    "TraceEvent",
+    "Tracing",
     "__version__",
     "arena_of",
+    "current",
     "errors",
     "get_cmake_dir",
     "get_include",

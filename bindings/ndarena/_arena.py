@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from . import _core, _handlers, _process, _refs
 from ._arguments import exporter, parse_alignment
 from ._creation import CreationMixin
+from ._exchange import ExchangeMixin
 from ._inspection import InspectionMixin
+from ._names import NamesMixin
 from ._sizes import format_size, parse_size
 from .errors import ClosedError, ReadOnlyError
 
@@ -30,7 +32,7 @@ _log = logging.getLogger("ndarena")
 _arenas: weakref.WeakValueDictionary[int, Arena] = weakref.WeakValueDictionary()
 
 
-class Arena(CreationMixin, InspectionMixin):
+class Arena(CreationMixin, ExchangeMixin, InspectionMixin, NamesMixin):
     """An arena over a buffer: memory of yours that NumPy arrays are carved out of.
 
     `open`, `shared` and `scratch` make the other kinds.
@@ -113,7 +115,7 @@ class Arena(CreationMixin, InspectionMixin):
     ) -> None:
         number = parse_alignment(alignment)
         self._attach(_core.open_buffer(exporter(buffer), number, bool(format)))
-        _log.info("opened %r", self)
+        self._log("opened")
 
     def _attach(self, core: _core.Arena) -> None:
         self._inner = core
@@ -137,8 +139,13 @@ class Arena(CreationMixin, InspectionMixin):
                 arena._owner = owner
                 arena._attach(core)
         if owner:
-            _log.info("opened %r", arena)
+            arena._log("opened")
         return arena
+
+    def _log(self, event: str) -> None:
+        if _log.isEnabledFor(logging.INFO):
+            # In words: logging takes a mapping for a dictionary of its own fields.
+            _log.info("%s %s", event, repr(self))
 
     # --- state -----------------------------------------------------------------------
 
@@ -167,6 +174,12 @@ class Arena(CreationMixin, InspectionMixin):
         if self.filename is not None:
             return self.filename
         return f"{self.kind} {self.name}" if self.name is not None else f"{self.kind} arena"
+
+    def _label(self) -> str:
+        """Return what it is called in the names of handlers."""
+        if self.filename is not None:
+            return os.path.basename(self.filename)
+        return f"shm:{self.name}" if self.name is not None else self.kind
 
     @property
     def closed(self) -> bool:
@@ -220,8 +233,8 @@ class Arena(CreationMixin, InspectionMixin):
         Parameters
         ----------
         flush : bool, optional
-            Without effect so far: no array outlives the processes that hold it, so there
-            is nothing to make durable.
+            Whether names that are not durable yet are flushed, if no other process has the
+            arena open for writing. A failing flush raises, and the arena is closed all the same.
 
         Examples
         --------
@@ -235,9 +248,14 @@ class Arena(CreationMixin, InspectionMixin):
         core = self._inner
         if core is None or core.closed:
             return
-        core.close(bool(flush))
+        try:
+            core.close(bool(flush))
+        finally:
+            self._closed_now()
+
+    def _closed_now(self) -> None:
         # Afterwards: a thread that installs it meanwhile is refused, or undone here.
-        _handlers.uninstall_if(self)
+        _process.uninstall_if(self)
         _log.info("closed %s", self._where())
 
     def __del__(self) -> None:
@@ -299,7 +317,7 @@ class Arena(CreationMixin, InspectionMixin):
         """
         wanted = parse_size(capacity, "capacity")
         self._writable_core().grow(wanted)
-        _log.info("grown %r", self)
+        self._log("grown")
 
     def put(self, obj: object) -> _refs.Ref:
         """Store an object, its arrays and other buffers as they are, and return a reference.

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar, cast
 
 import numpy as np
 
 from . import _core
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
     from numpy.typing import ArrayLike, DTypeLike
@@ -24,6 +25,24 @@ if TYPE_CHECKING:
 __all__ = ["CreationMixin"]
 
 _log = logging.getLogger("ndarena")
+
+_Method = TypeVar("_Method", bound="Callable[..., Any]")
+
+
+def _nameable(method: _Method) -> _Method:
+    """Handle the argument `name` of a creation method: look first, name what was made."""
+
+    @wraps(method)
+    def make(self: Any, *args: Any, name: str | None = None, **keywords: Any) -> Array:
+        if name is None:
+            made: Array = method(self, *args, **keywords)
+            return made
+        self._require_free(name)
+        made = method(self, *args, **keywords)
+        self._save(name, made, replace=False)
+        return made
+
+    return cast("_Method", make)
 
 
 class CreationMixin:
@@ -57,7 +76,10 @@ class CreationMixin:
         finally:
             _core.set_handler(previous)
 
-    def empty(self, shape: Shape, dtype: DTypeLike = float, order: Order = "C") -> Array:
+    @_nameable
+    def empty(
+        self, shape: Shape, dtype: DTypeLike = float, order: Order = "C", *, name: str | None = None
+    ) -> Array:
         """Return a new array without setting its values, like `numpy.empty`.
 
         Parameters
@@ -68,6 +90,8 @@ class CreationMixin:
             Its data type.
         order : {'C', 'F'}, optional
             Row-major or column-major.
+        name : str, optional
+            Name that it gets in the arena; one that is taken is a FileExistsError.
 
         Returns
         -------
@@ -91,7 +115,10 @@ class CreationMixin:
         with self._allocating():
             return np.empty(shape, dtype, order)
 
-    def zeros(self, shape: Shape, dtype: DTypeLike = float, order: Order = "C") -> Array:
+    @_nameable
+    def zeros(
+        self, shape: Shape, dtype: DTypeLike = float, order: Order = "C", *, name: str | None = None
+    ) -> Array:
         """Return a new array of zeros, like `numpy.zeros`.
 
         Memory that has never been used is known to be zero and is not written.
@@ -104,6 +131,8 @@ class CreationMixin:
             Its data type.
         order : {'C', 'F'}, optional
             Row-major or column-major.
+        name : str, optional
+            Name that it gets in the arena; one that is taken is a FileExistsError.
 
         Returns
         -------
@@ -128,7 +157,10 @@ class CreationMixin:
         with self._allocating():
             return np.zeros(shape, dtype, order)
 
-    def ones(self, shape: Shape, dtype: DTypeLike = float, order: Order = "C") -> Array:
+    @_nameable
+    def ones(
+        self, shape: Shape, dtype: DTypeLike = float, order: Order = "C", *, name: str | None = None
+    ) -> Array:
         """Return a new array of ones, like `numpy.ones`.
 
         Parameters
@@ -139,6 +171,8 @@ class CreationMixin:
             Its data type.
         order : {'C', 'F'}, optional
             Row-major or column-major.
+        name : str, optional
+            Name that it gets in the arena; one that is taken is a FileExistsError.
 
         Returns
         -------
@@ -162,12 +196,15 @@ class CreationMixin:
         """
         return self.full(shape, 1, dtype, order)
 
+    @_nameable
     def full(
         self,
         shape: Shape,
         fill_value: ArrayLike,
         dtype: DTypeLike | None = None,
         order: Order = "C",
+        *,
+        name: str | None = None,
     ) -> Array:
         """Return a new array filled with a value, like `numpy.full`.
 
@@ -181,6 +218,8 @@ class CreationMixin:
             Its data type; that of `fill_value` otherwise.
         order : {'C', 'F'}, optional
             Row-major or column-major.
+        name : str, optional
+            Name that it gets in the arena; one that is taken is a FileExistsError.
 
         Returns
         -------
@@ -207,6 +246,7 @@ class CreationMixin:
         np.copyto(result, value, casting="unsafe")
         return result
 
+    @_nameable
     def array(
         self,
         object: ArrayLike,  # noqa: A002  NumPy's name
@@ -214,6 +254,7 @@ class CreationMixin:
         *,
         order: AnyOrder = "K",
         ndmin: int = 0,
+        name: str | None = None,
     ) -> Array:
         """Return a copy of anything array-like, like `numpy.array`.
 
@@ -228,6 +269,8 @@ class CreationMixin:
             Memory layout of the result; 'K' keeps that of `object`.
         ndmin : int, optional
             The least number of dimensions; axes are put in front.
+        name : str, optional
+            Name that it gets in the arena; one that is taken is a FileExistsError.
 
         Returns
         -------
@@ -261,8 +304,14 @@ class CreationMixin:
         np.copyto(result, source, casting="unsafe")
         return result
 
+    @_nameable
     def asarray(
-        self, a: ArrayLike, dtype: DTypeLike | None = None, order: AnyOrder | None = None
+        self,
+        a: ArrayLike,
+        dtype: DTypeLike | None = None,
+        order: AnyOrder | None = None,
+        *,
+        name: str | None = None,
     ) -> Array:
         """Return an array of this arena with the values of `a`, copied only if needed.
 
@@ -274,6 +323,8 @@ class CreationMixin:
             Data type of the result.
         order : {'K', 'A', 'C', 'F'}, optional
             Memory layout of the result.
+        name : str, optional
+            Name that it gets in the arena; one that is taken is a FileExistsError.
 
         Returns
         -------
@@ -306,6 +357,7 @@ class CreationMixin:
             return a
         return self.array(a, dtype, order=order or "K")
 
+    @_nameable
     def empty_like(
         self,
         prototype: ArrayLike,
@@ -313,6 +365,7 @@ class CreationMixin:
         order: AnyOrder = "K",
         *,
         shape: Shape | None = None,
+        name: str | None = None,
     ) -> Array:
         """Return a new array shaped like another without setting its values.
 
@@ -326,6 +379,8 @@ class CreationMixin:
             Overrides the memory layout; 'K' keeps it.
         shape : int or tuple of int, optional
             Overrides the shape.
+        name : str, optional
+            Name that it gets in the arena; one that is taken is a FileExistsError.
 
         Returns
         -------
@@ -350,6 +405,7 @@ class CreationMixin:
         with self._allocating():
             return np.empty_like(model, dtype, order, subok=False, shape=shape)
 
+    @_nameable
     def zeros_like(
         self,
         prototype: ArrayLike,
@@ -357,6 +413,7 @@ class CreationMixin:
         order: AnyOrder = "K",
         *,
         shape: Shape | None = None,
+        name: str | None = None,
     ) -> Array:
         """Return a new array of zeros shaped like another.
 
@@ -370,6 +427,8 @@ class CreationMixin:
             Overrides the memory layout; 'K' keeps it.
         shape : int or tuple of int, optional
             Overrides the shape.
+        name : str, optional
+            Name that it gets in the arena; one that is taken is a FileExistsError.
 
         Returns
         -------

@@ -1,65 +1,29 @@
-"""Handlers: making NumPy allocate in an arena, for a context or for the process.
-
-NumPy keeps its current handler in a context variable. A handler entered here therefore
-covers the running thread, task or coroutine, and what was current before is remembered
-in a context variable of our own, so that one handler object can be active in several
-threads and tasks at once.
-"""
+"""Handlers: making NumPy allocate in an arena, for a context."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-import logging
-import os
-import types
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _core, _process
+from ._activation import Activation
+from ._chains import describe_previous, short_size
+from ._counts import ResourceStats
 from ._sizes import format_size, parse_size
-from .errors import ClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-
     import numpy.typing as npt
     from typing_extensions import CapsuleType
 
     from ._arena import Arena
+    from ._chains import Binding
     from ._sizes import Size
 
-__all__ = ["ArenaHandler", "arena_of", "disabled", "handler_of", "install", "uninstall"]
-
-_log = logging.getLogger("ndarena")
-_Callable = TypeVar("_Callable", bound="Callable[..., Any]")
+__all__ = ["ArenaHandler", "arena_of", "handler_of"]
 
 
-class _Entry(NamedTuple):
-    """One activation: whose it is, and the handler to go back to (None: nothing was set)."""
-
-    owner: object
-    previous: CapsuleType | None
-
-
-# Innermost last. Tuples are never changed in place: contexts are copied by reference.
-_active: ContextVar[tuple[_Entry, ...]] = ContextVar("ndarena_active_handlers", default=())
-
-
-def disabled() -> bool:
-    """Return whether ``NDARENA_DISABLE`` asks handlers and `install` to do nothing.
-
-    Returns
-    -------
-    bool
-        True unless the variable is unset, empty or ``0``. Read at every call.
-    """
-    return os.environ.get("NDARENA_DISABLE", "") not in ("", "0")
-
-
-class ArenaHandler:
+class ArenaHandler(Activation):
     """Makes NumPy allocate in an arena; returned by `Arena.handler`.
 
     A context manager and a decorator. It covers the context it is entered in (this
@@ -98,150 +62,78 @@ class ArenaHandler:
     (True, False)
     """
 
-    __slots__ = ("__weakref__", "_owner", "arena", "fallback", "min_size")
+    __slots__ = ("arena", "fallback", "min_size")
 
     def __init__(self, arena: Arena, min_size: Size = 0, fallback: bool = False) -> None:
+        super().__init__()
         self.arena = arena
         self.min_size = parse_size(min_size, "min_size")
         self.fallback = bool(fallback)
-        # Identifies entries of ours without keeping the arena alive in copied contexts.
-        self._owner = object()
 
-    def __enter__(self) -> ArenaHandler:
-        previous = None
-        if not disabled():
-            capsule = self.arena._writable_core().make_handler(self.min_size, self.fallback)
-            previous = _core.set_handler(capsule)
-        _active.set((*_active.get(), _Entry(self._owner, previous)))
-        return self
+    def _make_capsule(self) -> CapsuleType:
+        return self.arena._writable_core().make_handler(self.min_size, self.fallback)
 
-    def __exit__(self, *exc_info: object) -> None:
-        entries = _active.get()
-        for index in range(len(entries) - 1, -1, -1):
-            if entries[index].owner is self._owner:
-                break
-        else:
-            raise RuntimeError(
-                "this handler is not active here: leave it in the thread or task that entered it"
-            )
-        previous = entries[index].previous
-        above = entries[index + 1 :]
-        if above and previous is not None:
-            # Left out of order (two suspended generators, say): what is current stays, and
-            # the entry above goes back to what we would have gone back to.
-            for place, entry in enumerate(above):
-                if entry.previous is not None:
-                    rebased = entry._replace(previous=previous)
-                    above = (*above[:place], rebased, *above[place + 1 :])
-                    break
-            else:
-                _core.set_handler(previous)
-        elif previous is not None:
-            _core.set_handler(previous)
-        _active.set((*entries[:index], *above))
+    def _bind(self, binding: Binding) -> _core.Resource:
+        arena = _core.wrap_arena(self.arena._writable_core(), None)
+        if not (self.min_size or self.fallback):
+            return arena
+        previous = _core.wrap_handler(binding.previous, None)
+        large = _core.fallback_adaptor(arena, previous, None) if self.fallback else arena
+        return _core.threshold_adaptor(self.min_size, large, previous, None)
 
-    def __call__(self, function: _Callable, /) -> _Callable:
-        """Return `function` with this handler active while its body runs.
+    def _describe(self, binding: Binding | None) -> str:
+        name = f"arena[{self.arena._label()}]"
+        if not (self.min_size or self.fallback):
+            return name
+        previous = describe_previous(binding)
+        if self.fallback:
+            name = f"fallback({name}, {previous})"
+        return (
+            f"threshold({short_size(self.min_size)}, {name}, {previous})" if self.min_size else name
+        )
 
-        Parameters
-        ----------
-        function : callable
-            A function, a coroutine function, a generator function or an asynchronous
-            generator function.
+    def stats(self) -> ResourceStats:
+        """Return what this process has asked of the arena, by whatever handler.
 
         Returns
         -------
-        callable
-            Of the same kind, with the same name and documentation.
+        ResourceStats
+            Blocks that it was sent or looked up by name count like those it allocated.
+
+        Examples
+        --------
+        >>> import numpy as np, ndarena
+        >>> with ndarena.scratch(capacity="64MiB") as arena:
+        ...     with arena.handler() as handler:
+        ...         a = np.empty(1000)
+        ...     handler.stats().allocated
+        8000
         """
-        return cast("_Callable", _decorate(self, function))
+        return ResourceStats.of(self.arena._writable_core().process_counts())
+
+    @property
+    def name(self) -> str:
+        """What it is in the name of a chain of resources, such as ``'arena[scratch]'``."""
+        return self._describe(None)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ArenaHandler):
+            return NotImplemented
+        mine, its = self, other
+        return (
+            mine.arena is its.arena
+            and mine.min_size == its.min_size
+            and mine.fallback == its.fallback
+        )
+
+    def __hash__(self) -> int:
+        return hash((id(self.arena), self.min_size, self.fallback))
 
     def __repr__(self) -> str:
         return (
             f"<ndarena.ArenaHandler of {self.arena!r} min_size={format_size(self.min_size)} "
             f"fallback={self.fallback}>"
         )
-
-
-def _decorate(handler: ArenaHandler, function: Callable[..., Any]) -> Callable[..., Any]:
-    if inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
-            return await _stepped(handler, function(*args, **kwargs))
-
-        return run_coroutine
-    if inspect.isasyncgenfunction(function):
-
-        @functools.wraps(function)
-        async def run_async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            inner = function(*args, **kwargs)
-            advance: Awaitable[Any] = inner.asend(None)
-            while True:
-                try:
-                    item = await _stepped(handler, advance)
-                except StopAsyncIteration:
-                    return
-                try:
-                    advance = inner.asend((yield item))
-                except GeneratorExit:
-                    await _stepped(handler, inner.aclose())
-                    raise
-                except BaseException as error:  # noqa: BLE001  it belongs to the body
-                    advance = inner.athrow(error)
-
-        return run_async_generator
-    if inspect.isgeneratorfunction(function):
-
-        @functools.wraps(function)
-        def run_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            return (yield from _steps(handler, function(*args, **kwargs)))
-
-        return run_generator
-
-    @functools.wraps(function)
-    def run_function(*args: Any, **kwargs: Any) -> Any:
-        with handler:
-            return function(*args, **kwargs)
-
-    return run_function
-
-
-def _steps(handler: ArenaHandler, body: Any) -> Generator[Any, Any, Any]:
-    """Drive anything with send, throw and close; the handler is active only inside these."""
-    resume, value = body.send, None
-    while True:
-        try:
-            with handler:
-                item = resume(value)
-        except StopIteration as stop:
-            return stop.value
-        try:
-            value = yield item
-            resume = body.send
-        except GeneratorExit:
-            _close(handler, body)
-            raise
-        except BaseException as error:  # noqa: BLE001  it belongs to the body
-            resume, value = body.throw, error
-
-
-def _close(handler: ArenaHandler, body: Any) -> None:
-    """Close an unfinished body; one that outlived its arena is closed without the handler."""
-    try:
-        handler.__enter__()
-    except ClosedError:
-        body.close()
-        return
-    try:
-        body.close()
-    finally:
-        handler.__exit__()
-
-
-@types.coroutine
-def _stepped(handler: ArenaHandler, awaitable: Any) -> Generator[Any, Any, Any]:
-    return (yield from _steps(handler, awaitable))
 
 
 def require_array(array: object, function: str) -> npt.NDArray[Any]:
@@ -315,103 +207,3 @@ def arena_of(a: npt.NDArray[Any]) -> Arena | None:
     with _process.lock:  # all who ask at once are given the same object
         core = _core.find_arena(a)
         return None if core is None else Arena._of_core(core)
-
-
-# Keeps the installed arena's Python object alive; the extension module knows the rest. Both
-# change together, under the lock.
-_installed: Arena | None = None
-
-
-def install(
-    resource: Arena | ArenaHandler, *, min_size: Size | None = None, fallback: bool | None = None
-) -> None:
-    """Make NumPy allocate in an arena in the whole process, until `uninstall`.
-
-    Unlike a handler in a ``with`` statement this reaches every thread, also those started
-    later by anybody, and every context: it takes the place of NumPy's default. Handlers
-    that are entered still come first where they are active.
-
-    Parameters
-    ----------
-    resource : Arena or ArenaHandler
-        Where to allocate. A handler brings its `min_size` and `fallback`. The arena stays
-        open at least until it is uninstalled or closed; closing it uninstalls it.
-    min_size : int or str, optional
-        Smaller requests go to NumPy's default. An arena without this takes everything.
-    fallback : bool, optional
-        Whether requests that do not fit go there too. Otherwise they are a MemoryError.
-
-    Raises
-    ------
-    ClosedError
-        If the arena has been closed.
-    ReadOnlyError
-        If it was opened in mode ``r``.
-
-    Notes
-    -----
-    Installing again replaces what was installed. With ``NDARENA_DISABLE=1`` in the
-    environment nothing happens.
-
-    Examples
-    --------
-    >>> import numpy as np, ndarena
-    >>> with ndarena.scratch(capacity="64MiB") as arena:
-    ...     ndarena.install(arena, min_size="4 KiB")
-    ...     a = np.zeros(1000)
-    ...     ndarena.uninstall()
-    ...     arena.owns(a), arena.owns(np.zeros(1000))
-    (True, False)
-    """
-    global _installed
-    if isinstance(resource, ArenaHandler):
-        arena = resource.arena
-        min_size = resource.min_size if min_size is None else min_size
-        fallback = resource.fallback if fallback is None else fallback
-    else:
-        arena = resource
-    size = parse_size(0 if min_size is None else min_size, "min_size")
-    try:
-        core = arena._writable_core()
-    except AttributeError:
-        raise TypeError(
-            f"install() wants an Arena or its handler(), not {type(resource).__name__}"
-        ) from None
-    if disabled():
-        _log.debug("NDARENA_DISABLE is set: %r is not installed", arena)
-        return
-    with _process.lock:
-        _core.install(core, size, bool(fallback))
-        former, _installed = _installed, arena
-    del former  # its finalizer, if any, runs without the lock
-
-
-def uninstall() -> None:
-    """Go back to NumPy's default allocator in the whole process.
-
-    Arrays made meanwhile stay valid and are freed where they belong. Without anything
-    installed this does nothing.
-
-    Examples
-    --------
-    >>> import ndarena
-    >>> ndarena.uninstall()
-    """
-    global _installed
-    with _process.lock:
-        _core.uninstall()
-        former, _installed = _installed, None
-    del former  # its finalizer, if any, runs without the lock
-
-
-def uninstall_if(arena: Arena) -> None:
-    """Uninstall an arena that has been closed; others stay installed.
-
-    Parameters
-    ----------
-    arena : Arena
-        The closed arena.
-    """
-    with _process.lock:
-        if _installed is arena:
-            uninstall()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from . import _sharing
+from . import _core, _sharing
 from ._handlers import require_array
 from ._heapmap import reduce_blocks
 from ._html import draw_html
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
-    from . import _core
     from ._arena import Arena
 
 __all__ = ["InspectionMixin"]
@@ -71,7 +70,8 @@ class InspectionMixin:
         ...     arena.check()
         []
         """
-        return self._open_core().check()
+        core = self._open_core()
+        return core.check() or _core.check_names(core)
 
     def trim(self) -> int:
         """Give the pages of free memory back to the system or the file system.

@@ -54,6 +54,32 @@ def run_one(binary: Path, trace: Path, allocator: str, options: list[str]) -> di
     return json.loads(done.stdout)
 
 
+def trace_of(log: Path) -> bytes:
+    """Return a log in the format of the recorded traces; without times."""
+    import numpy as np
+
+    from ndarena._trace_log import read_log
+
+    read = read_log(log)
+    n = len(read.steps)
+    block, nbytes = np.array(read.steps, "i8").reshape(n, 2).T
+    made = np.cumsum(nbytes != 0)
+    live = np.zeros(read.n_blocks, "u8")
+    live[block[nbytes != 0]] = nbytes[nbytes != 0]
+    live[block[nbytes == 0]] = 0
+    header = np.array([n, read.n_blocks, read.peak_bytes, live.sum()], "<u8").tobytes()
+    header += np.array([max(read.threads) + 1, 1], "<u4").tobytes()
+    columns = (
+        np.where(nbytes != 0, 1, 4).astype("u1"),
+        np.minimum(read.threads, 255).astype("u1"),
+        np.where(nbytes != 0, 0, made - block).astype("<u4"),
+        nbytes.astype("<u8"),
+        np.zeros(n, "<u4"),
+    )
+    magic = b"NDTRACE1"
+    return (magic + header).ljust(64, b"\0") + b"".join(c.tobytes() for c in columns)
+
+
 def summary(rounds: list[dict]) -> dict[str, float]:
     values = {m: statistics.median(r[m] for r in rounds) for m in MEASURES}
     if rounds[0]["high_water"]:
@@ -68,9 +94,14 @@ def measure(arguments: argparse.Namespace) -> tuple[dict, dict[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.traces:
             plain = Path(folder, name)
-            plain.write_bytes(lzma.decompress((TRACES / f"{name}.ndt.xz").read_bytes()))
+            if arguments.log:
+                plain.write_bytes(trace_of(arguments.log))
+            else:
+                plain.write_bytes(lzma.decompress((TRACES / f"{name}.ndt.xz").read_bytes()))
             for min_size in arguments.min_size:
                 options = ["--min-size", str(min_size), "--dir", str(arguments.dir)]
+                if arguments.idle_threads:
+                    options += ["--idle-threads", str(arguments.idle_threads)]
                 if arguments.records:
                     options += ["--records", str(arguments.records)]
                 runs: dict[str, list[dict]] = {}
@@ -130,14 +161,19 @@ def parse() -> argparse.Namespace:
     known = sorted(p.name.removesuffix(".ndt.xz") for p in TRACES.glob("*.ndt.xz"))
     parser.add_argument("--binary", type=Path, required=True, help="ndarena_replay")
     parser.add_argument("--traces", nargs="+", default=known, choices=known)
+    parser.add_argument("--log", type=Path, help="a log of ndarena.Tracing or RMM, for the traces")
     parser.add_argument("--allocators", nargs="+", default=list(ALLOCATORS), choices=ALLOCATORS)
     parser.add_argument("--min-size", nargs="+", type=int, default=[0, 4096])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--records", type=int, default=0, help="only the first ones of a trace")
+    parser.add_argument("--idle-threads", type=int, default=0, help="besides the one that replays")
     parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()), help="on a disk")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--per-trace", action="store_true", help="a table for every trace too")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.log:
+        arguments.traces = [arguments.log.stem]
+    return arguments
 
 
 def main() -> int:

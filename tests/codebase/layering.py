@@ -16,7 +16,7 @@ LAYERS = (
 ALGORITHMS = ("journal", "tlsf", "directory")
 PYTHON_HEADERS = re.compile(r"(Python\.h|pyconfig\.h|numpy/.*|pybind11/.*)$")
 # public headers for authors of other extension modules
-PYTHON_PUBLIC_HEADERS = ("numpy_handler.hpp", "c_api.h")
+PYTHON_PUBLIC_HEADERS = ("c_api.h", "numpy_handler.hpp")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 
 

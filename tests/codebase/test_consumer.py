@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 import ndarena
 
+from extensions import run
 from tree import ROOT
 
 SOURCE = ROOT / "tests" / "consumer"
-
-
-def run(*command: str | Path, cwd: Path, **env: str | Path) -> str:
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env={**os.environ, **{name: str(value) for name, value in env.items()}},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 import ndarena
 
+from extensions import boost_headers, run
 from tree import ROOT
 
 PAGES = sorted(
@@ -26,7 +28,7 @@ FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DUMP = re.compile(r"^[0-9a-f]{6}(?: {1,2}(?:[0-9a-f]{2}|\.\.)){16}", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 PATH = re.compile(r"`((?:arena|bindings|docs|tests|tools)/[\w./-]+)`")
-LANGUAGES = {"python", "cpp", "cmake", "text"}
+LANGUAGES = {"python", "c", "cpp", "cmake", "text"}
 NEEDS_MATPLOTLIB = {"ndarena.plot"}
 
 
@@ -40,8 +42,41 @@ def blocks(page: Path, language: str) -> list[str]:
     return [text for name, text in found if name == language]
 
 
+def is_native(page: Path) -> bool:
+    """Return whether a page has something to compile."""
+    return bool(blocks(page, "cpp") or blocks(page, "c"))
+
+
+def build(page: Path, folder: Path) -> None:
+    """Build what a page shows with the CMake that it shows: extension modules, and a program."""
+    if not shutil.which("cmake"):
+        pytest.skip("needs cmake")
+    script = "\n".join(blocks(page, "cmake"))
+    if "project(" not in script:
+        head = "cmake_minimum_required(VERSION 3.25)\nproject(page LANGUAGES CXX)\n"
+        script = f"{head}add_executable(program program.cpp)\n{script}"
+    Path(folder, "CMakeLists.txt").write_text(script, encoding="utf-8")
+    for suffix in ("cpp", "c"):
+        for text in blocks(page, suffix):
+            module = re.search(r"PyInit_(\w+)", text)
+            assert module or "int main(" in text, f"neither a module nor a program:\n{text}"
+            name = module[1] if module else "program"
+            Path(folder, f"{name}.{suffix}").write_text(text, encoding="utf-8")
+    strict = "-Wall -Wextra -Werror"
+    run(
+        *("cmake", "-S", folder, "-B", folder, f"-DPython_EXECUTABLE={sys.executable}"),
+        *(f"-Dndarena_DIR={ndarena.get_cmake_dir()}", f"-DCMAKE_CXX_FLAGS={strict}"),
+        f"-DCMAKE_C_FLAGS={strict}",
+        *(f"-DCMAKE_INCLUDE_PATH={found}" for found in boost_headers()),
+        cwd=folder,
+    )
+    run("cmake", "--build", folder, cwd=folder)
+
+
 def run_python(page: Path, folder: Path) -> str:
     """Run a page from top to bottom in a process and a folder of its own."""
+    if is_native(page):
+        build(page, folder)
     script = folder / "page.py"
     script.write_text("\n".join(blocks(page, "python")), encoding="utf-8")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("NDARENA_")}
@@ -83,16 +118,26 @@ def test_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     run_python(page, tmp_path)
 
 
+@pytest.mark.parametrize("page", [p for p in PAGES if is_native(p)], ids=_id)
+def test_programs_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    build(page, tmp_path)
+    if Path(tmp_path, "program").exists():
+        run(tmp_path / "program", cwd=tmp_path)
+
+
 def test_dumps_of_the_format_are_real(tmp_path: Path) -> None:
     page = ROOT / "docs" / "design" / "format.md"
-    real = {line[:6]: line for line in run_python(page, tmp_path).splitlines()}
+    printed = run_python(page, tmp_path)
+    real = {line[:6]: line for line in printed.splitlines()}
     shown = [match[0] for match in DUMP.finditer(page.read_text(encoding="utf-8"))]
     assert len(shown) > 50
     for line in shown:
         pattern = re.escape(line).replace(re.escape(".."), "[0-9a-f]{2}")
         assert re.fullmatch(pattern, real[line[:6]]), f"{line}\nis now\n{real[line[:6]]}"
-    table = blocks(page, "text")[-1].splitlines()
-    assert table == list(real.values())[-len(table) :]
+    tables = [b for b in blocks(page, "text") if not DUMP.search(b) and not b.startswith("+")]
+    assert len(tables) == 2
+    for table in tables:
+        assert table in printed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)

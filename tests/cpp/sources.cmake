@@ -12,6 +12,7 @@ set(NDARENA_PLATFORM_TESTS
     platform/byte_lock.cpp
     platform/file.cpp
     platform/mapping.cpp
+    platform/mutex.cpp
     platform/system.cpp)
 set(NDARENA_SEGMENT_TESTS
     segment/format.cpp
@@ -36,11 +37,16 @@ set(NDARENA_HEAP_TESTS
     heap/fork_shared.cpp
     heap/full_disk.cpp
     heap/kill_sweep.cpp
+    heap/kill_sweep_fork.cpp
+    heap/kill_sweep_leaving.cpp
+    heap/kill_sweep_recovery.cpp
     heap/kill_sweep_sharing.cpp
     heap/memory_resource.cpp
     heap/page_zero.cpp
     heap/pointer_map.cpp
     heap/processes.cpp
+    heap/recycle.cpp
+    heap/recycle_sharing.cpp
     heap/registry.cpp
     heap/scale.cpp
     heap/space.cpp
@@ -49,5 +55,23 @@ set(NDARENA_HEAP_TESTS
     heap/transit.cpp
     heap/transit_deaths.cpp
     heap/transit_hostile.cpp)
-set(NDARENA_DIRECTORY_TESTS)
-set(NDARENA_RESOURCES_TESTS)
+set(NDARENA_DIRECTORY_TESTS
+    directory/commit_deaths.cpp
+    directory/containers.cpp
+    directory/entry.cpp
+    directory/facade.cpp
+    directory/failures.cpp
+    directory/hostile.cpp
+    directory/known_nodes.cpp
+    directory/model.cpp
+    directory/node.cpp
+    directory/pool.cpp
+    directory/recovery.cpp
+    directory/shape.cpp
+    directory/store.cpp
+    directory/threads.cpp
+    support/failing_new.cpp)
+set(NDARENA_RESOURCES_TESTS
+    resources/adaptors.cpp
+    resources/conformance.cpp
+    resources/foreign.cpp)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
-TARGETS = ("operations", "image")
+TARGETS = ("operations", "image", "directory", "sharing")
 LONGEST = 128  # bytes of an input
 # Frames that outlive their function are the compiler's matter, and cost a third of the speed.
 ASAN_OPTIONS = "detect_stack_use_after_return=0:malloc_context_size=8"
@@ -47,7 +47,7 @@ def unpack(target: str, folder: Path) -> None:
                 (folder / f"{kind}-{number}").write_bytes(bytes.fromhex(line))
 
 
-def start(target: str, build: Path, seconds: int) -> tuple[subprocess.Popen, Path]:
+def start(target: str, build: Path, seconds: int, seed: int) -> tuple[subprocess.Popen, Path]:
     """Start a target; its output goes to the path that is returned too."""
     work = build / "campaign" / target
     found = work / "found"
@@ -61,6 +61,7 @@ def start(target: str, build: Path, seconds: int) -> tuple[subprocess.Popen, Pat
         process = subprocess.Popen(
             [
                 *(build / "tests" / "fuzz" / f"fuzz_{target}", f"-max_total_time={seconds}"),
+                f"-seed={seed}",
                 *(f"-max_len={LONGEST}", "-len_control=0", "-timeout=25", "-rss_limit_mb=4096"),
                 *("-print_final_stats=1", f"-artifact_prefix={found}/"),
                 *(work / "corpus", work / "seeds"),
@@ -98,10 +99,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--build", type=Path, required=True, help="build folder of the preset fuzz")
     parser.add_argument("--seconds", type=int, default=3600)
+    parser.add_argument("--seed", type=int, default=0, help="of the mutations; 0: by chance")
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     arguments = parser.parse_args()
     build = arguments.build.resolve()
-    running = {t: start(t, build, arguments.seconds) for t in arguments.targets}
+    running = {t: start(t, build, arguments.seconds, arguments.seed) for t in arguments.targets}
     findings: list[str] = []
     heads = ("executions", "per second", "edges", "features", "corpus")
     print(f"{'target':<12}" + "".join(f"{head:>12}" for head in heads))

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
 namespace ndarena::fuzz {
 
@@ -18,7 +19,10 @@ struct region {
 
 class damaged_image {
 public:
-    damaged_image(std::string& bytes, const segment::geometry& geo) : bytes_(bytes), geo_(geo) {}
+    // `named`: what names lead to, where the image has any.
+    damaged_image(std::string& bytes, const segment::geometry& geo,
+                  const std::vector<region>& named = {})
+        : bytes_(bytes), geo_(geo), named_(named) {}
 
     // Edits until the input ends: which table, how, where, with what.
     void edit(input& in) {
@@ -28,7 +32,9 @@ public:
                 cut(in);
                 continue;
             }
-            const region where = tables(choice % 16);
+            const region where = choice % 16 == 14 && !named_.empty()
+                                     ? named_[in.byte() % named_.size()]
+                                     : tables(choice % 16);
             const std::size_t width = std::size_t{1} << (choice >> 4 & 3);
             const std::uint64_t at = where.offset + in.number(2) * width % where.size;
             if (at + 64 > bytes_.size()) {
@@ -70,6 +76,21 @@ public:
                     base::crc32c(&bytes_[at], offsetof(segment::root_page, crc));
                 put(at + offsetof(segment::root_page, crc), sizeof crc, crc);
             }
+        }
+    }
+    void sign_nodes() {
+        for (const region& node : named_) {
+            if (node.size == segment::format_page && bytes_.size() >= node.offset + node.size) {
+                const std::uint64_t at = node.offset + node.size - 4;
+                put(at, 4, base::crc32c(&bytes_[node.offset], node.size - 4));
+            }
+        }
+    }
+    // The volatile state is another instance's: what was stored is all there is.
+    void reboot() {
+        const std::uint64_t at = geo_.control_offset() + offsetof(segment::control_page, boot);
+        if (bytes_.size() >= at + 8) {
+            put(at, 8, ~get(at, 8));
         }
     }
     // A living process that stands still in an operation makes others wait for
@@ -174,6 +195,7 @@ private:
 
     std::string& bytes_;
     segment::geometry geo_;
+    std::vector<region> named_;
 };
 
 }  // namespace ndarena::fuzz

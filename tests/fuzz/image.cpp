@@ -1,20 +1,24 @@
 // Fuzz target: the bytes of an arena, damaged, then opened and used as any
 // program would. Whatever they are, the answer is an error or findings.
 //
-// The first byte says which sound image is damaged, how it is opened, and which
-// checksums are made to fit again; edits follow (damaged_image.hpp). With 0xFF
-// the rest is the whole file.
+// The first byte says which sound image is damaged, how it is opened, which
+// checksums are made to fit again, and whether the machine was started anew;
+// edits follow (damaged_image.hpp). With 0xFF the rest is the whole file.
+#include "directory/directory.hpp"
+
 #include "damaged_image.hpp"
 #include "places.hpp"
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <memory>
 #include <vector>
 
 namespace ndarena::fuzz {
 namespace {
 
+using directory::store;
 using heap::block_id;
 using heap::token;
 
@@ -60,9 +64,13 @@ public:
         require(h.check().empty(), "the images are sound");
         made.h.reset();
         images_[3] = snapshot();  // left in order
+        add_names();
     }
 
-    const std::string& image(std::size_t i) const { return images_[i % images_.size()]; }
+    const std::string& image(std::size_t i) const { return images_[i % 4]; }
+    const std::string& named_image(std::size_t i) const { return images_[4 + i % 2]; }
+    // The nodes, arrays and descriptions of the named images.
+    const std::vector<region>& named() const { return named_; }
     const segment::geometry& geo() const { return geo_; }
     const memory_file& file() const { return *file_; }
 
@@ -74,6 +82,35 @@ public:
     }
 
 private:
+    void add_names() {
+        auto opened = directory::open_heap(in_file(file_->path(), open_mode::read_write));
+        require(bool(opened), "a sound image can be opened");
+        heap& h = **opened;
+        store& names = store::of(h);
+        for (std::uint64_t i = 0; i < 90; ++i) {
+            directory::entry e;
+            e.nbytes = i % 4 == 0 ? 1 + i * 7 : 0;
+            e.shape = {static_cast<std::int64_t>(e.nbytes)};
+            e.descr = "'|u1'";
+            e.attrs = i % 30 == 0 ? std::string(500, ' ') : "";
+            void* p = e.nbytes == 0 ? nullptr : h.allocate(e.nbytes, 0, false);
+            require(bool(names.put("name/" + std::to_string(i), e, p, true)), "arrays get names");
+            (void)h.deallocate(p);
+        }
+        require(bool(h.flush()), "names can be flushed");
+        require(bool(names.erase("name/4")) && names.check().empty(), "the named image is sound");
+        const segment::root_page* root = segment::current_root(h.seg().base(), h.seg().header());
+        require(root != nullptr, "a flush writes a root");
+        auto survivors = directory::find_survivors(h.seg(), *root);
+        require(bool(survivors), "the stored names can be read");
+        for (const auto& s : *survivors) {
+            named_.push_back({s.offset, s.nbytes});
+        }
+        images_[4] = snapshot();  // one drop waits for a flush
+        h.forgo_last_flush(true);
+        opened->reset();
+        images_[5] = snapshot();
+    }
     std::string snapshot() const {
         std::string bytes(capacity, '\0');
         const auto got = ::pread(file_->fd(), bytes.data(), bytes.size(), 0);
@@ -100,7 +137,8 @@ private:
 
     std::unique_ptr<memory_file> file_;
     segment::geometry geo_;
-    std::array<std::string, 4> images_;
+    std::array<std::string, 6> images_;
+    std::vector<region> named_;
 };
 
 enum class way : std::uint8_t {
@@ -133,6 +171,55 @@ void send(heap& h, const std::vector<void*>& blocks) {
                 (void)h.deallocate(*got);
             }
         }
+    }
+}
+
+// Every byte that names lead to, and changes of all kinds.
+void use_names(heap& h) {
+    store& names = store::of(h);
+    const bool writable = h.seg().writable();
+    const bool sound = writable && h.check().empty() && names.check().empty();
+    (void)names.count();
+    const auto listed = names.list("", std::nullopt, 120);
+    std::uint64_t sum = 0;
+    for (const std::string& name : listed ? *listed : std::vector<std::string>{"name/8"}) {
+        directory::entry e;
+        bool found = false;
+        directory::reader_pin pin;
+        (void)names.find(name, e);
+        const auto address = names.hold(name, e, found, pin);
+        if (address && *address != nullptr) {
+            const auto* bytes = static_cast<const unsigned char*>(*address);
+            for (std::uint64_t at = 0; at < e.nbytes; ++at) {
+                sum += bytes[at];
+            }
+            if (!pin) {
+                (void)h.deallocate(*address);
+            }
+        }
+    }
+    static std::atomic<std::uint64_t> seen;  // the bytes were really read
+    seen += sum;
+    if (writable) {
+        directory::entry e;
+        e.nbytes = 300;
+        e.shape = {300};
+        e.descr = "'|u1'";
+        void* p = h.allocate(e.nbytes, 0, false);
+        if (p != nullptr) {
+            (void)names.put("name/8", e, p, true);
+            (void)names.put("new", e, p, true);
+            (void)h.deallocate(p);
+        }
+        (void)names.set_attrs("name/12", std::string(400, 'a'));
+        (void)names.rename("name/16", "other");
+        for (int i = 20; i < 60; ++i) {
+            (void)names.erase("name/" + std::to_string(i));
+        }
+        (void)h.flush();
+        const auto findings = sound ? names.check() : std::vector<std::string>{};
+        require(findings.empty(), "sound names stay sound",
+                findings.empty() ? std::string{} : findings.front());
     }
 }
 
@@ -181,11 +268,12 @@ void use(heap& h) {
 }
 
 void open_and_use(const segment::segment_options& options) {
-    auto opened = heap::open(options);
+    auto opened = directory::open_heap(options);
     if (!opened) {
         require(!opened.err().message.empty(), "an error has a message");
         return;
     }
+    use_names(**opened);
     if ((*opened)->seg().writable()) {
         use(**opened);
     } else {
@@ -230,17 +318,22 @@ void run(input in) {
     static const workshop shop;
     const std::uint64_t choice = in.byte();
     static std::string bytes;  // not made anew for every input
-    damaged_image image(bytes, shop.geo());
+    const bool named = choice != 0xFF && (choice & 0x80U) != 0;
+    damaged_image image(bytes, shop.geo(), named ? shop.named() : std::vector<region>{});
     if (choice == 0xFF) {
         bytes.assign(reinterpret_cast<const char*>(in.rest()), in.left());
     } else {
-        bytes = shop.image(choice >> 2);
+        bytes = named ? shop.named_image(choice >> 2) : shop.image(choice >> 2);
         image.edit(in);
         if ((choice & 0x10U) != 0) {
             image.sign_header();
+            image.sign_nodes();
         }
         if ((choice & 0x20U) != 0) {
             image.sign_roots();
+        }
+        if (named && (choice & 0x40U) != 0) {
+            image.reboot();
         }
     }
     const way how = static_cast<way>(choice % 4);

@@ -293,8 +293,9 @@ private:
         }
         const auto reader = opened(in_file(file_->path(), open_mode::read));
         require(reader->check().empty(), "readers find nothing wrong");
-        const auto theirs = reader->blocks();
+        // In this order: asking the writer first gives back what it has waiting.
         const auto ours = heaps_.front()->blocks();
+        const auto theirs = reader->blocks();
         require(std::equal(ours.begin(), ours.end(), theirs.begin(), theirs.end(),
                            [](const auto& a, const auto& b) {
                                return a.offset == b.offset && a.size == b.size &&

@@ -165,6 +165,13 @@ def cli(python) -> Callable[..., subprocess.CompletedProcess[str]]:
     return lambda *arguments, **options: python("-m", "ndarena", *arguments, **options)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _collect_only_what_tests_make() -> None:
+    """Else the collection after each test looks at all that was ever imported: half the time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left_current() -> Iterator[None]:
     """Whatever a test does, it leaves NumPy's own handler current, and nothing installed."""
@@ -173,3 +180,22 @@ def _nothing_left_current() -> Iterator[None]:
     yield
     gc.collect()
     assert ndarena.arena_of(np.empty(1)) is None
+
+
+@pytest.fixture
+def unraisable() -> list[BaseException]:
+    """The exceptions that could only be reported while the test's body ran."""
+    return []
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    # Around the body alone: pytest 7 has a hook of its own while a test is called.
+    seen = pyfuncitem.funcargs.get("unraisable")
+    before = sys.unraisablehook
+    if seen is not None:
+        sys.unraisablehook = lambda args: seen.append(args.exc_value)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,29 +23,32 @@ SIZE_MIB = 64
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    limited = ("timeout", "-k", "1", "20", *command)
+    return subprocess.run(limited, capture_output=True, text=True, check=False)
 
 
 @contextlib.contextmanager
 def _mounted(kind: str, where: Path) -> Iterator[Path]:
     place = where / "mnt"
     place.mkdir()
-    if kind == "tmpfs":
-        done = _run("mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "none", str(place))
-    else:
-        if shutil.which("mkfs.ext4") is None:
-            pytest.skip("mkfs.ext4 is not installed")
-        image = where / "image"
-        with image.open("wb") as file:
-            file.truncate(SIZE_MIB * 2**20)
-        _run("mkfs.ext4", "-q", "-F", "-m", "0", str(image))
-        done = _run("mount", "-o", "loop", str(image), str(place))
-    if done.returncode != 0:
-        pytest.skip(f"cannot mount a {kind} here: {done.stderr.strip()}")
-    try:
+    with contextlib.ExitStack() as stack:
+        if kind == "tmpfs":
+            done = _run("mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "none", str(place))
+        else:
+            if shutil.which("mkfs.ext4") is None:
+                pytest.skip("mkfs.ext4 is not installed")
+            # The image lies in memory: what is tested is ext4, not how busy a disk is.
+            folder = stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm"))
+            image = Path(folder, "image")
+            with image.open("wb") as file:
+                file.truncate(SIZE_MIB * 2**20)
+            done = _run("mkfs.ext4", "-q", "-F", "-m", "0", str(image))
+            if done.returncode == 0:
+                done = _run("mount", "-o", "loop", str(image), str(place))
+        if done.returncode != 0:
+            pytest.skip(f"cannot mount a {kind} here: {done.stderr.strip()}")
+        stack.callback(_run, "umount", str(place))
         yield place
-    finally:
-        _run("umount", str(place))
 
 
 @pytest.fixture(params=["tmpfs", "ext4"])

@@ -279,3 +279,12 @@ def test_log(path, caplog):
     messages = [record.getMessage() for record in caplog.records if record.name == "ndarena"]
     assert [message.split()[0] for message in messages] == ["opened", "grown", "closed"]
     assert all("a.nda" in message for message in messages)
+
+
+def test_reader_checks_before_it_has_read_a_name(tmp_path) -> None:
+    path = tmp_path / "names.nda"
+    with ndarena.open(path, "w", capacity="16MiB") as arena:
+        arena["a"] = np.arange(10)
+    with ndarena.open(path, "r") as arena:
+        assert arena.check() == []
+        assert list(arena) == ["a"]

@@ -38,7 +38,7 @@ INSIDE = """
         t.join()
         assert seen[0] is {large}
 """
-ARENA = "ndarena._handlers._installed is not None and ndarena._handlers._installed"
+ARENA = "ndarena._process.installed is not None and ndarena._process.installed.arena"
 
 
 def test_inert(run):
@@ -57,7 +57,7 @@ def test_everything(run):
 def test_min_size_and_capacity(run):
     source = INSIDE.format(large=f"({ARENA})", small="None") + (
         "\n    def test_capacity():\n"
-        "        assert ndarena._handlers._installed.capacity == 64 << 20\n"
+        "        assert ndarena._process.installed.arena.capacity == 64 << 20\n"
     )
     result = run(source, "--ndarena", "--ndarena-min-size=4 KiB", "--ndarena-capacity=64MiB")
     result.assert_outcomes(passed=3)
@@ -76,7 +76,7 @@ def test_damage_is_a_failure(run):
         import ndarena
 
         def test_scribble():  # the count of allocated bytes, in the control page
-            base = ndarena._handlers._installed._handle.base_address
+            base = ndarena._process.installed.arena._handle.base_address
             ctypes.c_uint64.from_address(base + 3 * 4096 + 200).value += 64
     """
     result = run(source, "--ndarena")

@@ -7,7 +7,9 @@ import multiprocessing
 import os
 import pickle
 import sys
+import threading
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 import sharing_workers as work
 
 import ndarena
+from ndarena import _sharing
 from ndarena.integrations import multiprocessing as integration
 
 METHODS = ("fork", "forkserver", "spawn")
@@ -210,6 +213,73 @@ def test_unregister(shared_arena):
     queue.put(a)
     assert shared_arena.owns(queue.get())
     queue.close()
+
+
+def test_what_is_done_once_is_over_for_all():
+    """The second thread does not go on, and unregister perhaps, while the first registers."""
+    entered, go_on = threading.Event(), threading.Event()
+    calls = []
+
+    @_sharing.Once
+    def begin():
+        calls.append(threading.get_ident())
+        entered.set()
+        assert go_on.wait(30)
+
+    threads = [threading.Thread(target=begin) for _ in range(2)]
+    threads[0].start()
+    assert entered.wait(30)
+    threads[1].start()
+    threads[1].join(0.2)
+    assert threads[1].is_alive()
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    begin()
+    assert calls == [threads[0].ident]
+
+
+def test_what_is_done_once_is_tried_again_after_an_error():
+    calls = []
+
+    @_sharing.Once
+    def begin():
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError("not now")
+
+    with pytest.raises(OSError, match="not now"):
+        begin()
+    begin()
+    begin()
+    assert len(calls) == 2
+
+
+def test_a_fork_in_the_middle_of_what_is_done_once():
+    """The child has not the thread that would finish it: it does it itself."""
+    entered, go_on = threading.Event(), threading.Event()
+    calls = []
+
+    @_sharing.Once
+    def begin():
+        calls.append(os.getpid())
+        if len(calls) == 1:
+            entered.set()
+            assert go_on.wait(30)
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    assert entered.wait(30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+        pid = os.fork()
+    if pid == 0:
+        begin()
+        os._exit(0 if calls[1:] == [os.getpid()] else 1)
+    go_on.set()
+    thread.join()
+    assert os.waitpid(pid, 0)[1] == 0
+    assert calls == [os.getpid()]
 
 
 def test_references_travel_too(shared_arena, context):

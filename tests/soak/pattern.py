@@ -19,7 +19,10 @@ def fill(a: np.ndarray[Any, Any], serial: int) -> None:
 
 
 def verify(a: np.ndarray[Any, Any], serial: int) -> None:
-    """Raise AssertionError if it is not, to the last byte, what was written."""
+    """Raise AssertionError if it is not, to the last byte, what was written.
+
+    The start of a block, of eight bytes and more, can be verified by itself.
+    """
     found = int.from_bytes(a[:8].tobytes(), "little")
     assert found == serial, f"block {serial} holds the serial number {found}"
     start = serial * 4099 % (len(_NOISE) - LARGEST)
@@ -33,7 +36,11 @@ class Counters:
     A row has one writer at a time; the owner of the file sums them up.
     """
 
-    names = ("operations", "checks", "sent", "received", "refused", "forks", "worst_us", "raw_us")
+    names = (
+        *("operations", "checks", "sent", "received", "refused", "forks"),
+        *("stale", "recalled", "forged", "served", "worst_us", "raw_us", "starved_us"),
+        *("died_at_store", "died_at_fork", "died_as_heir"),
+    )
 
     def __init__(self, descriptor: int, rows: int) -> None:
         memory = mmap.mmap(descriptor, rows * len(self.names) * 8)
@@ -56,8 +63,13 @@ class Row:
     def add(self, name: str, count: int = 1) -> None:
         self._numbers[Counters.names.index(name)] += count
 
+    def address(self, name: str) -> int:
+        """Where a counter lies, for code that is not Python."""
+        return self._numbers[Counters.names.index(name) :].ctypes.data
+
     def note_wait(self, seconds: float, starved: float) -> None:
-        """Keep the longest wait, as it was and without the time spent waiting for a CPU."""
-        for name, value in (("worst_us", seconds - starved), ("raw_us", seconds)):
+        """Keep the longest: without the time spent waiting for a CPU, with it, and only it."""
+        waits = {"worst_us": seconds - starved, "raw_us": seconds, "starved_us": starved}
+        for name, value in waits.items():
             index = Counters.names.index(name)
             self._numbers[index] = max(self._numbers[index], int(value * 1e6))

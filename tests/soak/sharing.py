@@ -1,6 +1,9 @@
 """Soak: processes share one arena and die all the time; nothing may go wrong or be left.
 
-    python tests/soak/sharing.py [--seconds 30] [--workers 5] [--kind shared|file]
+    python tests/soak/sharing.py [--seconds 30] [--workers 5] [--kind shared|file] [--scarce]
+
+With `--scarce` there is room for a part of what the processes want, and no message keeps
+anything: all the room must be there again for whoever asks after all the others have died.
 
 Exit status 1 and what was found, if anything was; a summary line otherwise.
 """
@@ -25,22 +28,35 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # idle threads of every proc
 
 import numpy as np
 from pattern import LARGEST, Counters, fill, verify
+from stores import VARIABLE, Stores, build
 from worker import FAILED, Worker, ended_children, guarded
 
 import ndarena
 
 PR_SET_CHILD_SUBREAPER = 36
-CAPACITY = 20 * 2**20  # scarce: what the dead held is needed again soon
-LONGEST_WAIT = 1.0  # seconds, of a process that has a CPU
+CAPACITY = 20 * 2**20  # what the dead held is needed again soon
+SCARCE = 3 * 2**20  # and at once
+PIECE = 64 * 2**10
+SPARE = 6  # pieces that tables may split or take when there are more blocks
+LONGEST_WAIT = 1.0  # seconds, of a process that has a CPU, for others that have
 PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
 
 
 class Soak:
     """The process that starts all others, kills them, and looks at what they leave."""
 
-    def __init__(self, arena: ndarena.Arena, workers: int, seed: int) -> None:
-        self.arena, self.workers = arena, workers
+    def __init__(
+        self,
+        arena: ndarena.Arena,
+        workers: int,
+        seed: int,
+        *,
+        scarce: bool = False,
+        stores: Stores | None = None,
+    ) -> None:
+        self.arena, self.workers, self.scarce, self.stores = arena, workers, scarce, stores
         self.random = random.Random(seed)
+        self.storms = 0
         self.running: dict[int, int] = {}  # process number: row
         self.programs: dict[int, subprocess.Popen[bytes]] = {}
         self.deaths = self.exits = self.started = 0
@@ -56,6 +72,7 @@ class Soak:
         self.witnesses = [(arena.empty(LARGEST, np.uint8), n) for n in range(5)]
         for a, serial in self.witnesses:
             fill(a, serial)
+        self.pieces = self.fill_up() if scarce else 0
         # Orphans come to this process, not to whoever started the soak.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -67,7 +84,11 @@ class Soak:
         seed = self.random.getrandbits(60)
         pid = os.fork()
         if pid == 0:
-            worker = Worker(self.arena, self.pipe, self.counters.row(row), seed)
+            messages = not self.scarce
+            row_of_numbers = self.counters.row(row)
+            worker = Worker(
+                self.arena, self.pipe, row_of_numbers, seed, messages=messages, stores=self.stores
+            )
             guarded(worker, self.counters.row(row + self.workers), self.failures[1])
         self.running[pid] = row
 
@@ -76,7 +97,8 @@ class Soak:
         inherited = (*self.pipe, self.memory, self.failures[1])
         command = [sys.executable, PROGRAM, arena.kind, arena.name or str(arena.filename)]
         process = subprocess.Popen(
-            [*command, *map(str, (*inherited, self.rows, row))], pass_fds=inherited
+            [*command, *map(str, (*inherited, self.rows, row, int(not self.scarce)))],
+            pass_fds=inherited,
         )
         self.programs[process.pid] = process
         self.running[process.pid] = row
@@ -108,6 +130,7 @@ class Soak:
     def run(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         next_look = 0.0
+        next_storm = time.monotonic() + 1
         while time.monotonic() < end and not self.findings:
             self.reap()
             free = set(range(self.workers)) - set(self.running.values())
@@ -118,11 +141,34 @@ class Soak:
                 os.kill(self.random.choice(list(self.running)), signal.SIGKILL)
             if time.monotonic() > next_look:
                 self.look()
-                self.arena.reclaim()
+                if not self.scarce:
+                    self.arena.reclaim()
                 next_look = time.monotonic() + 1
+            if self.scarce and time.monotonic() > next_storm:
+                self.storm()
+                next_storm = time.monotonic() + 1
 
-    def finish(self) -> None:
-        """End all processes; then nothing may be left of them."""
+    def fill_up(self) -> int:
+        """Take all the room there is and let it go; how much that was."""
+        pieces = []
+        with contextlib.suppress(MemoryError):
+            while True:
+                pieces.append(self.arena.empty(PIECE, np.uint8))
+        return len(pieces)
+
+    def storm(self) -> None:
+        """All die at once; a moment later their room is somebody else's, unasked."""
+        if not self.end_all():
+            return
+        self.storms += 1
+        pieces = self.fill_up()
+        if pieces < self.pieces - SPARE:
+            self.findings.append(
+                f"of room for {self.pieces} pieces {pieces} were left when all others were dead"
+            )
+
+    def end_all(self) -> bool:
+        """Kill all processes, and wait for those that they have started."""
         deadline = time.monotonic() + 30
         while self.running or has_children():
             for pid in self.running:
@@ -130,8 +176,14 @@ class Soak:
             self.reap()
             if time.monotonic() > deadline:
                 self.findings.append("processes do not end")
-                return
-            time.sleep(0.01)
+                return False
+            time.sleep(0.001)
+        return True
+
+    def finish(self) -> None:
+        """End all processes; then nothing may be left of them."""
+        if not self.end_all():
+            return
         self.look()
         self.read_all()
         self.arena.reclaim(transit=0)
@@ -142,11 +194,20 @@ class Soak:
             self.findings.append("left: {} blocks, {} messages, {} processes".format(*left))
         self.look()
         worst = self.counters.total("worst_us") / 1e6
-        if worst > LONGEST_WAIT:
-            self.findings.append(f"one operation took {worst:.2f} s")
+        # Whoever it waited for may have been without a CPU as long as any of them ever was.
+        starved = self.counters.total("starved_us") / 1e6
+        if worst > LONGEST_WAIT + starved:
+            self.findings.append(
+                f"one operation took {worst:.2f} s; none waited more than {starved:.2f} s for a CPU"
+            )
         self.witnesses.clear()
         if self.arena.stats().n_blocks != 0:
             self.findings.append("blocks are left that nobody holds")
+        kinds = {n: self.counters.total(n) for n in Counters.names if n.startswith("died_")}
+        if self.stores is not None and 0 in kinds.values():
+            self.findings.append(f"not every kind of death has occurred: {kinds}")
+        if self.scarce and (self.counters.total("refused") == 0 or self.storms == 0):
+            self.findings.append("nothing was scarce: this has shown nothing")
 
     def read_all(self) -> None:
         """What was sent can still be read, though all senders are dead."""
@@ -162,11 +223,18 @@ class Soak:
     def summary(self) -> str:
         total = self.counters.total
         return (
-            f"{self.deaths} deaths, {self.exits} exits, {total('forks')} forks by workers, "
+            f"{self.deaths} deaths ({total('died_at_store')} at a chosen store to the tables, "
+            f"{total('died_at_fork')} at one in a fork, {total('died_as_heir')} at one after a "
+            f"child that had died with the lock), {self.exits} exits, "
+            f"{total('forks')} forks by workers, "
             f"{total('received')} exchanges, {total('checks')} content checks, "
             f"{total('operations')} operations, {total('refused')} refused for want of room, "
+            f"{total('recalled')} old references that still led to their block and "
+            f"{total('stale')} that were stale, {total('forged')} forged of which "
+            f"{total('served')} happened to be right, {self.storms} times all died at once, "
             f"longest operation {total('worst_us') / 1e3:.0f} ms "
-            f"({total('raw_us') / 1e3:.0f} ms with waiting for a CPU)"
+            f"({total('raw_us') / 1e3:.0f} ms with waiting for a CPU, for which the longest "
+            f"wait was {total('starved_us') / 1e3:.0f} ms)"
         )
 
 
@@ -184,16 +252,23 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--workers", type=int, default=5)
     parser.add_argument("--kind", choices=("shared", "file"), default="shared")
+    parser.add_argument("--scarce", action="store_true")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "little"))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
+        try:
+            build(folder)
+        except RuntimeError as error:
+            print(error, flush=True)
+        capacity = SCARCE if options.scarce else CAPACITY
         if options.kind == "shared":
-            arena = ndarena.shared(capacity=CAPACITY)
+            arena = ndarena.shared(capacity=capacity)
         else:
-            arena = ndarena.open(os.path.join(folder, "soak.nda"), "x", capacity=CAPACITY)
+            arena = ndarena.open(os.path.join(folder, "soak.nda"), "x", capacity=capacity)
         with arena:
-            soak = Soak(arena, options.workers, options.seed)
+            stores = Stores(arena) if VARIABLE in os.environ else None
+            soak = Soak(arena, options.workers, options.seed, scarce=options.scarce, stores=stores)
             try:
                 soak.run(options.seconds)
             finally:

@@ -20,6 +20,9 @@ enum class bug {
     no_take_over,          // whoever claims a dead process's slot leaves its lock as it was
     holes_unmarked,        // punched pages are not marked, and handed out as committed
     token_not_noted,       // a token is taken over without a note
+    flush_one_barrier,     // the root page is written before what it leads to is stored
+    flush_async,           // flushing begins to write, and does not wait
+    reuse_before_flush,    // what the stored root leads to is reused as soon as it is dropped
 };
 
 constexpr bool planted(bug b) noexcept { return b == bug::NDARENA_PLANTED_BUG; }

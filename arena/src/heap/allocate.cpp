@@ -55,6 +55,7 @@ void heap::note_allocation(found& f, const request& wanted) noexcept {
     __atomic_store_n(&c.serial, c.serial + 1, __ATOMIC_RELAXED);  // read without the lock
     r.payload = nbytes;
     r.serial = c.session ^ c.serial;
+    r.prev_purge = 0;  // no name holds it
     hold(f.place.record, r);
     if (f.place.has_holes) {
         r.flags |= tlsf::holes;
@@ -108,6 +109,9 @@ void* heap::allocate(std::uint64_t nbytes, std::uint64_t alignment, bool zero) n
     alignment = std::max({alignment, seg_->header().alignment, segment::granule});
     request wanted{nbytes, tlsf::block_size_for(nbytes), alignment,
                    static_cast<std::uint32_t>(asked), alignment <= kibibyte};
+    if (void* again = recycle(wanted, zero); again != nullptr) {
+        return again;
+    }
     if (wanted.size >= tlsf::page_block_threshold) {
         wanted.alignment = std::max(alignment, segment::format_page);
     }
@@ -143,10 +147,11 @@ std::uint64_t heap::find_place(const request& wanted, found& f) noexcept {
                 return 0;
             }
             if (!lock_shared()) {
-                refuse(refusal_cause::lock, nbytes);
+                refuse(usable() ? refusal_cause::lock : refusal_cause::poisoned, nbytes);
                 return 0;
             }
             drain_deferred(now);
+            give_back_kept(now);
             f = try_allocate(wanted, now, thorough);
             due = purge_due(now);
             unlock_shared();
@@ -154,7 +159,7 @@ std::uint64_t heap::find_place(const request& wanted, found& f) noexcept {
                 enter(f, wanted);
             }
         }
-        purge_if_due(due);
+        purged += purge_if_due(due);
         if (f.ok && !f.place.has_holes) {
             return f.place.dirty;
         }
@@ -212,7 +217,9 @@ std::uint64_t heap::find_place(const request& wanted, found& f) noexcept {
 }
 
 void heap::enter(const found& f, const request& wanted) noexcept {
-    map_.insert({f.offset, wanted.nbytes, f.serial, f.place.record, 1, wanted.asked_alignment});
+    map_.insert({f.offset, wanted.nbytes, f.serial, f.place.record, 1,
+                 log2_of(wanted.asked_alignment), false,
+                 recyclable_size(f.offset, f.offset - f.place.offset, wanted.size)});
 }
 
 // Commits a block that lies over punched pages, outside all locks: it is held
@@ -301,7 +308,6 @@ bool heap::deallocate(void* address) noexcept {
     if (!platform::fork_guard_intact()) {
         return true;  // a child without a slot never frees
     }
-    const std::uint64_t now = platform::monotonic_milliseconds();
     bool due = false;
     {
         platform::lock_guard guard(mutex_);
@@ -313,28 +319,37 @@ bool heap::deallocate(void* address) noexcept {
             --place->references;
             return true;
         }
-        const map_entry entry = *place;
-        map_.erase(place);  // before the block can be handed out again
-        if (poisoned_.load(std::memory_order_relaxed)) {
-            return true;
+        if (!keep(place, due)) {
+            release(place, due);
         }
-        if (inherited_) {
-            drop_private_pages(entry);
-        }
-        if (!lock_shared()) {
-            try {
-                deferred_.push_back(entry);
-            } catch (...) {  // it stays in the row until this process has gone
-            }
-            return true;
-        }
-        drain_deferred(now);
-        release_record(entry.record, entry.key, now);
-        due = !inherited_ && purge_due(now);
-        unlock_shared();
     }
-    purge_if_due(due);
+    (void)purge_if_due(due);
     return true;
+}
+
+// Under mutex_: this process's last reference to the block ends.
+void heap::release(map_entry* place, bool& due) noexcept {
+    const std::uint64_t now = platform::monotonic_milliseconds();
+    const map_entry entry = *place;
+    map_.erase(place);  // before the block can be handed out again
+    if (poisoned_.load(std::memory_order_relaxed)) {
+        return;
+    }
+    if (inherited_) {
+        drop_private_pages(entry);
+    }
+    if (!lock_shared()) {
+        try {
+            deferred_.push_back(entry);
+        } catch (...) {  // it stays in the row until this process has gone
+        }
+        return;
+    }
+    drain_deferred(now);
+    release_record(entry.record, entry.key, now);
+    due = !inherited_ && purge_due(now);
+    unlock_shared();
+    look_around_again(now);
 }
 
 std::uint64_t heap::size_of(const void* address) noexcept {
@@ -368,10 +383,12 @@ void* heap::reallocate(void* address, std::uint64_t nbytes) noexcept {
             return nullptr;
         }
         old_bytes = entry->nbytes;
-        alignment = entry->alignment;
+        alignment = entry->alignment_log2 == 0 ? 0 : std::uint64_t{1} << entry->alignment_log2;
     }
     if (!inherited_ && usable()) {
-        map_entry entry{static_cast<std::uint64_t>(p - seg_->base()), old_bytes, 0, 0, 0, 0};
+        map_entry entry{};
+        entry.key = static_cast<std::uint64_t>(p - seg_->base());
+        entry.nbytes = old_bytes;
         switch (resize_in_place(&entry, nbytes)) {
             case resize_outcome::done:
                 return address;
@@ -406,15 +423,18 @@ heap::resize_outcome heap::resize_in_place(map_entry* wanted, std::uint64_t nbyt
         if (entry == nullptr || !lock_shared()) {
             return entry == nullptr ? resize_outcome::refused : resize_outcome::move;
         }
+        give_back_kept(now);  // perhaps the neighbour is among them
         record = entry->record;
         tlsf::block_record& r = table_.at(record, tlsf::block_state::allocated);
         old_size = r.size;
         const std::uint64_t shift = wanted->key - r.offset;
         const std::uint64_t size = tlsf::block_size_for(nbytes + shift);
         const auto address = reinterpret_cast<std::uintptr_t>(seg_->base()) + r.offset;
-        // Blocks of whole pages start at one; a shared block is never resized.
+        // Blocks of whole pages start at one; a shared block is never resized, nor
+        // one that others may still know of.
         const bool possible =
-            r.holders == 1 && entry->references == 1 && room_for_record() &&
+            r.holders == 1 && entry->references == 1 && !entry->known_elsewhere &&
+            room_for_record() &&
             (size < tlsf::page_block_threshold || address % segment::format_page == 0);
         const bool done = possible && tlsf_.resize(record, size, now, grown);
         if (done) {
@@ -426,6 +446,9 @@ heap::resize_outcome heap::resize_in_place(map_entry* wanted, std::uint64_t nbyt
             return resize_outcome::move;
         }
         map_.resized(entry, nbytes);
+        if (entry->recyclable != 0) {
+            entry->recyclable = recyclable_size(entry->key, shift, size);
+        }
     }
     if (!grown.has_holes) {
         return resize_outcome::done;
@@ -450,6 +473,7 @@ heap::resize_outcome heap::resize_in_place(map_entry* wanted, std::uint64_t nbyt
         (void)settle();
         unlock_shared();
         map_.resized(entry, wanted->nbytes);
+        entry->recyclable = 0;  // whatever it has become
     }
     refuse(refusal_cause::disk, nbytes, rc);
     return resize_outcome::refused;

@@ -61,9 +61,11 @@ void heap::before_fork() noexcept NDARENA_NO_ANALYSIS {
         child_slot_ = {};
         return;
     }
+    give_back_kept(platform::monotonic_milliseconds());
     if (child_slot_.slot != segment::nil) {
         auto& undo = table_.undo();
-        map_.for_each([&](const map_entry& entry) {
+        map_.for_each([&](map_entry& entry) {
+            publish_locked(entry);
             tlsf::block_record& r = table_.at(entry.record, tlsf::block_state::allocated);
             std::uint64_t* word = table_.row_word(child_slot_.slot, entry.record);
             undo.set(*word, *word | tlsf::block_table::row_bit(entry.record));
@@ -132,8 +134,10 @@ void heap::after_fork_in_parent() noexcept NDARENA_NO_ANALYSIS {
 
 void heap::after_fork_in_child() noexcept NDARENA_NO_ANALYSIS {
     deferred_.clear();
+    kept_.forget();
     reaping_.reset();
     tables_.reset();
+    flushing_.reset();
     purges_done_.store(purges_begun_.load());  // those under way are the parent's
     if (seg_->writable() && !fork_live_) {
         poison("the arena could not be made ready for this fork child");
@@ -195,14 +199,16 @@ void heap::privatise_in_child() noexcept {
         child_slot_ = {};
     }
     if (seg_->kind() == segment_kind::scratch) {
+        auto source = seg_->mapping_source();
         for (const auto& range : fork_ranges_) {
-            if (platform::make_private(seg_->base() + range.offset, range.size, seg_->fd(),
-                                       range.offset) != 0) {
-                poison("no address space for a private view of the parent's arena");
+            if (!source || platform::make_private(seg_->base() + range.offset, range.size,
+                                                  source->get(), range.offset) != 0) {
+                poison("a private view of the parent's arena could not be mapped");
                 return;
             }
         }
         inherited_ = true;
+        limit_kept();
         table_.set_page_hook(
             [](void* self, std::uint64_t offset, std::uint64_t size) noexcept {
                 static_cast<heap*>(self)->share_page(offset, size);
@@ -220,8 +226,9 @@ void heap::privatise_in_child() noexcept {
 
 // Tables made after the fork lie in what this child sees privately.
 void heap::share_page(std::uint64_t offset, std::uint64_t size) noexcept {
-    if (platform::make_shared(seg_->base() + offset, size, seg_->fd(), offset) != 0) {
-        poison("no address space for the arena's tables");
+    auto source = seg_->mapping_source();
+    if (!source || platform::make_shared(seg_->base() + offset, size, source->get(), offset) != 0) {
+        poison("the arena's tables could not be mapped");
     }
 }
 

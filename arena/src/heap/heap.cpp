@@ -31,12 +31,23 @@ heap::heap(std::unique_ptr<segment::segment> seg, std::shared_ptr<void> keep_ali
              reinterpret_cast<std::uint64_t*>(cache_.data())),
       tlsf_(table_, reinterpret_cast<std::uintptr_t>(seg_->base()) % segment::max_alignment),
       lock_(&seg_->control().heap_lock, seg_.get()),
-      commit_lock_(&seg_->control().commit_lock, seg_.get()) {}
+      commit_lock_(&seg_->control().commit_lock, seg_.get()),
+      flush_lock_(&seg_->control().flush_lock, seg_.get()),
+      directory_lock_(&seg_->control().directory_lock, seg_.get()) {}
 
 heap::~heap() {
-    // A child that was never told of its birth does not own the parent's slot.
-    if (seg_->writable() && cache_.data() != nullptr && platform::fork_guard_intact() &&
+    if (void* made = companion_.load()) {
+        destroy_companion_(made);
+    }
+    // What was refused is left as it is: its tables may be anything. A child that
+    // was never told of its birth does not own the parent's slot.
+    if (seg_->writable() && started_ && platform::fork_guard_intact() &&
         !poisoned_.load(std::memory_order_relaxed)) {
+        // Names that only memory knows would go with the last process.
+        if (wants_last_flush()) {
+            (void)trim();  // a file at rest takes no more than it holds
+            (void)flush();
+        }
         // What was not freed goes with its process; nobody can reach it any more.
         (void)reap_row(seg_->slot());
         if (row_is_empty(seg_->slot()) && !poisoned_.load(std::memory_order_relaxed)) {
@@ -48,9 +59,13 @@ heap::~heap() {
     registry::instance().forget(this);
 }
 
-result<void> heap::start() {
+result<void> heap::start(find_survivors survivors) {
     if (cache_.data() == nullptr) {
         return error{errc::no_memory, 0, "no address space for the arena's tables", seg_->path()};
+    }
+    if (!seg_->writable()) {
+        seg_->finish_opening();
+        return {};
     }
     memory_backed_ = seg_->pages() == segment::backing::shared_memory ||
                      (seg_->pages() == segment::backing::file && seg_->fd() >= 0 &&
@@ -58,12 +73,10 @@ result<void> heap::start() {
     purge_budget_ =
         default_purge_budget(seg_->pages() == segment::backing::file && !memory_backed_);
     can_purge_ = seg_->can_discard();
-    if (!seg_->writable()) {
-        seg_->finish_opening();
-        return {};
-    }
     if (seg_->must_reset()) {
-        format_volatile();
+        if (auto ok = reset(survivors); !ok) {
+            return ok;
+        }
     } else if (seg_->was_deserted()) {
         if (auto ok = recover(); !ok) {
             return ok;
@@ -83,13 +96,34 @@ result<void> heap::start() {
     }
     seg_->finish_opening();
     seg_->prepare_spare();
+    limit_kept();
     if (poisoned_.load(std::memory_order_relaxed)) {
         return error{errc::corruption, 0,
                      std::string("the arena's metadata is damaged: ") + poison_cause_.load() +
                          "; `ndarena check` says more",
                      seg_->path()};
     }
+    started_ = true;
     return {};
+}
+
+// The volatile state is another instance's or none: what was stored is all there is.
+result<void> heap::reset(find_survivors survivors) {
+    const segment::root_page* current =
+        seg_->is_pristine() ? nullptr : segment::current_root(seg_->base(), seg_->header());
+    if (current == nullptr || current->directory == 0) {
+        return format_volatile(current, {});
+    }
+    const segment::root_page root = *current;
+    if (survivors == nullptr) {
+        return error{errc::unsupported, 0, "the arena has names; open it through the directory",
+                     seg_->path()};
+    }
+    auto kept = survivors(*seg_, root);
+    if (!kept) {
+        return kept.err();
+    }
+    return format_volatile(&root, std::move(*kept));
 }
 
 void heap::write_witness() noexcept {
@@ -101,38 +135,6 @@ void heap::write_witness() noexcept {
     c.inode = id.inode;
     c.inode_generation = id.generation;
     c.mount = id.mount;
-}
-
-// Volatile state from nothing: a new segment, or one whose state was written
-// by another instance. What was unnamed in it was some process's scratch.
-void heap::format_volatile() noexcept {
-    segment::control_page& c = seg_->control();
-    const bool fresh = seg_->is_pristine();
-    const std::uint64_t first = seg_->geo().data_offset() + seg_->geo().chunk_bytes();
-    bool unclean = !fresh;
-    if (!fresh && !seg_->has_fixed_size()) {
-        // Alone in the file: cutting it gives the space back and makes it zero.
-        unclean = !platform::set_file_size(seg_->fd(), first, seg_->path());
-    }
-    // Everything but the slots: ours is claimed already, and incarnations of
-    // the others must go on counting.
-    const segment::geometry& geo = seg_->geo();
-    std::fill_n(seg_->base() + geo.control_offset(), geo.slots_offset() - geo.control_offset(),
-                std::byte{0});
-    std::fill_n(seg_->base() + geo.transit_offset(), geo.data_offset() - geo.transit_offset(),
-                std::byte{0});
-    for (std::uint32_t slot = 0; slot < geo.slot_count; ++slot) {
-        seg_->slot_at(slot).state.store(0, std::memory_order_relaxed);
-    }
-    c.capacity = seg_->initial_capacity();
-    c.session = platform::random_u64();
-    c.unclean = unclean ? 1 : 0;
-    c.transit_free = tlsf::nil;
-    tlsf_.format();
-    write_witness();
-    seg_->write_root(c.capacity, c.watermark);
-    base::order_stores();
-    c.initialized = 1;
 }
 
 // Nobody is alive in it: finish what the dead began, free what they held.
@@ -148,6 +150,7 @@ result<void> heap::recover() {
         return ok;
     }
     seg_->undo_extend(c.watermark);
+    finish_names();  // before the rows that hold what was named are cleared
     for (std::uint32_t slot = 0; slot < seg_->geo().slot_count; ++slot) {
         if (seg_->slot_at(slot).state.load(std::memory_order_relaxed) != 0) {
             (void)reap_row(slot);
@@ -166,7 +169,7 @@ result<void> heap::recover() {
 // slot's byte, so to everybody else that owner would seem alive.
 void heap::take_over_locks_of(std::uint32_t slot) noexcept {
     if (lock_.take_over_own(slot, seg_->owner_word())) {
-        recover_operation();
+        (void)recover_operation();
         segment::control_page& c = seg_->control();
         __atomic_store_n(&c.generation, c.generation | 1U, __ATOMIC_RELAXED);
         unlock_shared();
@@ -175,14 +178,28 @@ void heap::take_over_locks_of(std::uint32_t slot) noexcept {
         seg_->undo_extend(seg_->control().watermark);
         commit_lock_.unlock();
     }
+    if (flush_lock_.take_over_own(slot, seg_->owner_word())) {
+        flush_lock_.unlock();
+    }
+    if (directory_lock_.take_over_own(slot, seg_->owner_word())) {
+        directory_lock_.unlock();
+    }
+    // Its row still holds what it had just named.
+    finish_names();
 }
 
-// Undoes what the former holder of the lock died in.
-void heap::recover_operation() noexcept {
-    table_.roll_back();
-    if (!segment::check_control(*seg_)) {
-        poison("the undo log of a dead process was damaged");
+// Undoes what the former holder of the lock died in. A log that nobody can have
+// written is left as it is: how much of it to believe, nobody knows.
+bool heap::recover_operation() noexcept {
+    const bool possible = table_.undo().is_possible();
+    if (possible) {
+        table_.roll_back();
     }
+    if (!possible || !segment::check_control(*seg_)) {
+        poison("the undo log of a dead process was damaged");
+        return false;
+    }
+    return true;
 }
 
 bool heap::lock_shared(unsigned timeout_ms) noexcept {
@@ -194,8 +211,10 @@ bool heap::lock_shared(unsigned timeout_ms) noexcept {
     // Readers without a slot see an odd generation while a change is under way.
     __atomic_store_n(&c.generation, c.generation | 1U, __ATOMIC_RELAXED);
     base::order_stores();
-    if (outcome == segment::lock_outcome::inherited || !table_.undo().is_empty()) {
-        recover_operation();
+    if ((outcome == segment::lock_outcome::inherited || !table_.undo().is_empty()) &&
+        !recover_operation()) {
+        unlock_shared();
+        return false;
     }
     if (c.watermark > seg_->mapped_size()) {
         poison("another process has grown it beyond the addresses reserved here; reopen it");
@@ -203,6 +222,13 @@ bool heap::lock_shared(unsigned timeout_ms) noexcept {
         return false;
     }
     return true;
+}
+
+error heap::not_locked() const {
+    if (poisoned_.load(std::memory_order_relaxed)) {
+        return damaged();
+    }
+    return {errc::lock_timeout, 0, "another process holds the arena's lock", seg_->path()};
 }
 
 void heap::unlock_shared() noexcept {
@@ -232,6 +258,37 @@ bool heap::usable() noexcept {
            !poisoned_.load(std::memory_order_relaxed);
 }
 
+result<void> heap::require_usable() {
+    if (inherited_) {
+        return error{errc::unsupported, 0,
+                     "this process has a private copy of its parent's arena, which it can read",
+                     seg_->path()};
+    }
+    if (poisoned_.load(std::memory_order_relaxed)) {
+        return damaged();
+    }
+    if (!platform::fork_guard_intact()) {
+        return error{errc::unsupported, 0,
+                     "this process was made by clone or _Fork without the fork handlers; it cannot "
+                     "use its parent's arena",
+                     seg_->path()};
+    }
+    return {};
+}
+
+void* heap::companion(void* (*make)(heap&), void (*destroy)(void*) noexcept) {
+    void* made = companion_.load(std::memory_order_acquire);
+    if (made == nullptr) {
+        void* fresh = make(*this);
+        destroy_companion_ = destroy;
+        if (companion_.compare_exchange_strong(made, fresh, std::memory_order_acq_rel)) {
+            return fresh;
+        }
+        destroy(fresh);  // another thread was faster
+    }
+    return made;
+}
+
 bool heap::contains(const void* address) const noexcept {
     const auto* p = static_cast<const std::byte*>(address);
     if (p >= seg_->base() && p < seg_->base() + seg_->mapped_size()) {
@@ -249,7 +306,7 @@ result<void> heap::grow(std::uint64_t capacity) {
     platform::lock_guard guard(mutex_);
     segment::control_page& c = seg_->control();
     if (!lock_shared()) {
-        return error{errc::lock_timeout, 0, "another process holds the arena's lock", seg_->path()};
+        return not_locked();
     }
     error failure;
     if (capacity > c.capacity) {
@@ -265,7 +322,7 @@ result<void> heap::grow(std::uint64_t capacity) {
         } else {
             table_.undo().set(c.capacity, capacity);
             if (settle()) {
-                seg_->write_root(c.capacity, c.watermark);
+                limit_kept();
             }
         }
     }

@@ -117,6 +117,7 @@ std::uint64_t heap::reap_now_and_then() noexcept {
 }
 
 std::uint64_t heap::reclaim(std::uint64_t grace_ms) noexcept {
+    return_kept();
     const std::uint64_t freed = reap_dead();
     return freed + expire_tokens(grace_ms);
 }

@@ -1,5 +1,6 @@
 #include "heap/heap.hpp"
 
+#include <algorithm>
 #include <new>
 
 namespace ndarena::heap {
@@ -34,7 +35,9 @@ void pointer_map::insert(const map_entry& entry) noexcept {
     }
     places_[i] = entry;
     ++size_;
+    ++n_inserted_;
     bytes_ += entry.nbytes;
+    peak_bytes_ = std::max(peak_bytes_, bytes_);
 }
 
 map_entry* pointer_map::find(std::uint64_t key) noexcept {
@@ -77,6 +80,7 @@ void pointer_map::clear() noexcept {
 
 void pointer_map::resized(map_entry* entry, std::uint64_t nbytes) noexcept {
     bytes_ += nbytes - entry->nbytes;
+    peak_bytes_ = std::max(peak_bytes_, bytes_);
     entry->nbytes = nbytes;
 }
 

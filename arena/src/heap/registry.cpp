@@ -19,8 +19,8 @@ registry::registry() {
     (void)std::atexit(&at_exit);
 }
 
-result<std::shared_ptr<heap>> heap::open(const segment_options& options) {
-    return registry::instance().open(options);
+result<std::shared_ptr<heap>> heap::open(const segment_options& options, find_survivors survivors) {
+    return registry::instance().open(options, survivors);
 }
 
 std::shared_ptr<heap> heap::find(const void* address) noexcept {
@@ -31,7 +31,8 @@ std::shared_ptr<heap> heap::find_session(std::uint64_t session) noexcept {
     return registry::instance().find_session(session);
 }
 
-result<std::shared_ptr<heap>> registry::open(const segment_options& options) {
+result<std::shared_ptr<heap>> registry::open(const segment_options& options,
+                                             find_survivors survivors) {
     platform::lock_guard guard(opening_);
     error conflict;
     auto same = find_same(options, conflict);
@@ -60,7 +61,7 @@ result<std::shared_ptr<heap>> registry::open(const segment_options& options) {
             return seg.err();
         }
         auto started = std::make_shared<heap>(std::move(*seg), options.keep_alive);
-        if (auto ok = started->start(); ok) {
+        if (auto ok = started->start(survivors); ok) {
             opened = std::move(started);
         } else if (ok.err().code != errc::exists || options.mode != open_mode::append ||
                    attempt >= 10) {
@@ -188,6 +189,9 @@ void registry::at_exit() noexcept NDARENA_NO_ANALYSIS {
     for (const entry& e : all.entries_) {
         if (e.raw->seg().is_transient()) {
             e.raw->seg_->retire();
+        }
+        if (e.raw->wants_last_flush()) {
+            (void)e.raw->flush();
         }
     }
     all.mutex_.unlock();

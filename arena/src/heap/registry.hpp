@@ -14,7 +14,7 @@ public:
     // Never destroyed: arrays may be freed after static destructors have run.
     static registry& instance() noexcept;
 
-    result<std::shared_ptr<heap>> open(const segment_options& options);
+    result<std::shared_ptr<heap>> open(const segment_options& options, find_survivors survivors);
     std::shared_ptr<heap> find(const void* address) noexcept;
     void forget(const heap* h) noexcept;
     // The writable heap of a file or shared segment, by its session number.
@@ -22,7 +22,7 @@ public:
 
 private:
     struct entry {
-        const heap* raw;
+        heap* raw;
         std::weak_ptr<heap> weak;
     };
     registry();

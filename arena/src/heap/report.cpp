@@ -49,6 +49,7 @@ bool heap::read_steadily(void (*read)(heap&, void*), void* argument) {
             !lock_shared()) {
             return false;
         }
+        give_back_kept(platform::monotonic_milliseconds());
         bool done = true;
         try {
             read(*this, argument);
@@ -112,13 +113,11 @@ std::vector<std::string> heap::check() {
     if (state_is_void()) {
         return {};  // volatile state of another instance: it will be made anew
     }
-    if (!seg_->writable() && !table_.undo().is_empty() && !seg_->other_slots_alive()) {
+    if (!seg_->writable() && !table_.undo().is_empty() && table_.undo().is_possible() &&
+        !seg_->other_slots_alive()) {
         return {
             "a process died in the middle of an operation; opening the arena for writing "
             "finishes it (ndarena check --repair)"};
-    }
-    if (poisoned_.load(std::memory_order_acquire)) {
-        return {std::string("this process no longer uses the arena: ") + poison_cause_.load()};
     }
     struct job {
         std::vector<std::string> findings;
@@ -134,6 +133,9 @@ std::vector<std::string> heap::check() {
             h.check_rows(job_ref.findings);
         },
         &report);
+    if (poisoned_.load(std::memory_order_acquire)) {
+        return {std::string("this process no longer uses the arena: ") + poison_cause_.load()};
+    }
     if (!steady) {
         return {"the arena's lock was not to be had; a process may be stopped while it holds it"};
     }
@@ -173,9 +175,12 @@ void heap::check_rows(std::vector<std::string>& findings) {
     for (std::uint32_t i = 0; i < records && findings.size() < most_findings; ++i) {
         const tlsf::block_record& r = table_.at(i);
         const std::uint32_t expected = r.state == tlsf::block_state::unused ? 0 : r.holders;
+        if (r.state == tlsf::block_state::allocated) {
+            holders[i] += r.prev_purge;  // the directory knows whether these are right
+        }
         if (holders[i] != expected) {
             findings.push_back("block " + std::to_string(i) + " counts " +
-                               std::to_string(expected) + " holders, rows and tokens show " +
+                               std::to_string(expected) + " holders, rows, tokens and names show " +
                                std::to_string(holders[i]));
         }
         if (r.state == tlsf::block_state::allocated && r.holders == 0) {
@@ -247,7 +252,9 @@ std::uint64_t heap::allocated_bytes() noexcept {
     if (state_is_void()) {
         return 0;
     }
-    return __atomic_load_n(&seg_->control().allocated, __ATOMIC_RELAXED);
+    platform::lock_guard guard(mutex_);
+    const std::uint64_t allocated = __atomic_load_n(&seg_->control().allocated, __ATOMIC_RELAXED);
+    return allocated - std::min(allocated, kept_.bytes());
 }
 
 std::uint64_t heap::deepest_undo() noexcept {
@@ -266,7 +273,14 @@ void heap::note_refused() noexcept {
 void* heap::refuse(refusal_cause cause, std::uint64_t nbytes, int os_errno) noexcept {
     // Called with and without mutex_: the record is for people, torn is fine.
     refused_.store_cause(cause, nbytes, os_errno);
+    n_refused_.fetch_add(1, std::memory_order_relaxed);
     return nullptr;
+}
+
+process_counts heap::counts() noexcept {
+    platform::lock_guard guard(mutex_);
+    return {map_.n_inserted(), map_.n_inserted() - map_.size(), map_.bytes(), map_.peak_bytes(),
+            n_refused_.load(std::memory_order_relaxed)};
 }
 
 std::string heap::refusal() noexcept {

@@ -162,6 +162,7 @@ bool heap::add_table(std::uint64_t bytes, bool is_chunk) noexcept {
                 refuse(refusal_cause::lock, bytes);
                 return false;
             }
+            give_back_kept(platform::monotonic_milliseconds());
             starved = table_.unused_count() < 3;
             if (!starved) {
                 f.place =
@@ -225,9 +226,11 @@ bool heap::add_table(std::uint64_t bytes, bool is_chunk) noexcept {
 }
 
 void heap::set_purge(std::int64_t delay_ms, std::uint64_t budget) noexcept {
+    return_kept();
     platform::lock_guard guard(mutex_);
     purge_delay_ms_ = delay_ms;
     purge_budget_ = budget;
+    limit_kept();
 }
 
 // Under the slot lock: whether freed pages have waited long enough.
@@ -247,9 +250,10 @@ bool heap::purge_due(std::uint64_t now) noexcept {
            now;
 }
 
-void heap::purge_if_due(bool due) noexcept {
+// Returns how many blocks were given back or tried to be.
+std::uint32_t heap::purge_if_due(bool due) noexcept {
     if (!due) {
-        return;
+        return 0;
     }
     (void)reap_now_and_then();
     const std::uint64_t now = platform::monotonic_milliseconds();
@@ -261,17 +265,19 @@ void heap::purge_if_due(bool due) noexcept {
         const auto delay = static_cast<std::uint64_t>(std::max<std::int64_t>(purge_delay_ms_, 0));
         cutoff = purge_delay_ms_ < 0 || delay > now ? 0 : now - delay;
     }
-    (void)purge(now, budget, purge_quantum);  // above the budget: of any age
+    std::uint32_t tried = 0;
+    (void)purge(now, budget, purge_quantum, tried);  // above the budget: of any age
     if (cutoff != 0) {
-        (void)purge(cutoff, 0, purge_quantum);
+        (void)purge(cutoff, 0, purge_quantum, tried);
     }
+    return tried;
 }
 
-std::uint64_t heap::purge(std::uint64_t freed_before, std::uint64_t down_to,
-                          std::uint64_t at_most) noexcept {
+std::uint64_t heap::purge(std::uint64_t freed_before, std::uint64_t down_to, std::uint64_t at_most,
+                          std::uint32_t& tried) noexcept {
     std::uint64_t given_back = 0;
     while (given_back < at_most && can_purge_) {
-        const std::uint64_t bytes = purge_one(freed_before, down_to);
+        const std::uint64_t bytes = purge_one(freed_before, down_to, false, tried);
         if (bytes == 0) {
             break;
         }
@@ -281,8 +287,9 @@ std::uint64_t heap::purge(std::uint64_t freed_before, std::uint64_t down_to,
 }
 
 // True if a block that was out of reach is free again: other threads were
-// giving pages back while the caller, who read `purges_done_` before, found no
-// room. `deadline` is 0 at first, and bounds all waits of one request.
+// giving pages back while the caller, who read `purges_done_` before and added
+// what it gave back itself, found no room. `deadline` is 0 at first, and bounds
+// all waits of one request.
 bool heap::await_purge(std::uint32_t done_before, std::uint64_t& deadline) noexcept {
     static constexpr std::uint64_t patience_ms = 2000;
     static constexpr unsigned moment_us = 100;
@@ -302,7 +309,8 @@ bool heap::await_purge(std::uint32_t done_before, std::uint64_t& deadline) noexc
 
 // Gives the oldest freed block back: taken off the lists and held by this
 // process, punched outside all locks, freed again as zero pages.
-std::uint64_t heap::purge_one(std::uint64_t freed_before, std::uint64_t down_to) noexcept {
+std::uint64_t heap::purge_one(std::uint64_t freed_before, std::uint64_t down_to, bool tail,
+                              std::uint32_t& tried) noexcept {
     std::uint32_t record = tlsf::nil;
     std::uint64_t offset = 0;
     std::uint64_t dirty = 0;
@@ -311,7 +319,9 @@ std::uint64_t heap::purge_one(std::uint64_t freed_before, std::uint64_t down_to)
         if (!lock_shared()) {
             return 0;
         }
-        if (seg_->control().purge_bytes > down_to) {
+        if (tail) {
+            record = tlsf_.take_tail();
+        } else if (seg_->control().purge_bytes > down_to) {
             record = tlsf_.take_for_purge(freed_before);
         }
         if (record != tlsf::nil) {
@@ -326,6 +336,7 @@ std::uint64_t heap::purge_one(std::uint64_t freed_before, std::uint64_t down_to)
             return 0;
         }
         purges_begun_.fetch_add(1, std::memory_order_release);
+        ++tried;
     }
     const int rc = seg_->descriptor_intact() ? discard(offset, dirty) : EBADF;
     platform::lock_guard guard(mutex_);
@@ -362,11 +373,30 @@ int heap::discard(std::uint64_t offset, std::uint64_t dirty) noexcept {
     return rc;
 }
 
+void heap::fill(void* block, const void* from, std::uint64_t nbytes) noexcept {
+    static constexpr std::uint64_t least = 2048;  // below it a call costs more
+    auto* to = static_cast<std::byte*>(block);
+    if (nbytes >= least && seg_->pages() == segment::backing::file && !inherited_ &&
+        seg_->descriptor_intact()) {
+        const auto offset = seg_->file_offset(static_cast<std::uint64_t>(to - seg_->base()));
+        const std::uint64_t written = platform::write_at(seg_->fd(), offset, from, nbytes);
+        to += written;
+        from = static_cast<const std::byte*>(from) + written;
+        nbytes -= written;
+    }
+    std::memcpy(to, from, nbytes);
+}
+
 std::uint64_t heap::trim() noexcept {
     if (inherited_ || !usable()) {
         return next() != nullptr ? next()->trim() : 0;
     }
-    return purge(platform::monotonic_milliseconds(), 0, ~std::uint64_t{0});
+    return_kept();
+    const std::uint64_t now = platform::monotonic_milliseconds();
+    std::uint32_t tried = 0;
+    const std::uint64_t given_back = purge(now, 0, ~std::uint64_t{0}, tried);
+    // What was committed ahead of use, too.
+    return given_back + (can_purge_ ? purge_one(now, 0, true, tried) : 0);
 }
 
 }  // namespace ndarena::heap

@@ -32,11 +32,14 @@ bool heap::identify(const void* address, block_id& id, std::uint64_t& nbytes) no
         return next() != nullptr && next()->identify(address, id, nbytes);
     }
     platform::lock_guard guard(mutex_);
-    const map_entry* entry = map_.find(static_cast<std::uint64_t>(p - seg_->base()));
-    if (entry == nullptr) {
+    map_entry* entry = map_.find(static_cast<std::uint64_t>(p - seg_->base()));
+    if (entry == nullptr || !publish(*entry)) {
         return false;
     }
-    id = {entry->key, entry->serial, entry->record};
+    id = {entry->key, entry->serial, entry->record, 0};
+    if (entry->nbytes >= tlsf::page_block_threshold) {
+        id.colour = table_.at(entry->record).colour;
+    }
     nbytes = entry->nbytes;
     return true;
 }
@@ -48,11 +51,16 @@ bool heap::retain(const void* address) noexcept {
     }
     platform::lock_guard guard(mutex_);
     map_entry* entry = map_.find(static_cast<std::uint64_t>(p - seg_->base()));
-    if (entry == nullptr) {
+    if (entry == nullptr || !publish(*entry)) {
         return false;
     }
     ++entry->references;
     return true;
+}
+
+error heap::damaged() const {
+    return {errc::corruption, 0,
+            std::string("the arena's metadata is damaged: ") + poison_cause_.load(), seg_->path()};
 }
 
 bool heap::can_send() const noexcept {
@@ -77,22 +85,19 @@ result<token> heap::send(const void* address, std::uint32_t readers) {
     for (const bool looked : {false, true}) {
         {
             platform::lock_guard guard(mutex_);
-            const map_entry* entry = map_.find(key);
+            map_entry* entry = map_.find(key);
             if (entry == nullptr) {
                 return error{errc::invalid, 0, "not a live block of this arena", seg_->path()};
             }
             if (!lock_shared()) {
-                return error{errc::lock_timeout, 0, "another process holds the arena's lock",
-                             seg_->path()};
+                return not_locked();
             }
+            publish_locked(*entry);
             sent = issue_token(entry->record, readers);
             const bool ok = settle();
             unlock_shared();
             if (!ok) {
-                return error{
-                    errc::corruption, 0,
-                    std::string("the arena's metadata is damaged: ") + poison_cause_.load(),
-                    seg_->path()};
+                return damaged();
             }
         }
         if (sent.index != tlsf::nil) {
@@ -199,10 +204,11 @@ result<void*> heap::attach(const block_id& id, const token& ticket, std::uint64_
         return error{errc::no_memory, 0, "no memory for the table of blocks", seg_->path()};
     }
     if (!lock_shared()) {
-        return error{errc::lock_timeout, 0, "another process holds the arena's lock", seg_->path()};
+        return not_locked();
     }
     const std::uint64_t now = platform::monotonic_milliseconds();
     drain_deferred(now);
+    give_back_kept(now);  // the row holds a block once
     bool fresh = id.record < seg_->control().record_bump;
     std::uint64_t key = 0;
     if (fresh) {
@@ -228,9 +234,7 @@ result<void*> heap::attach(const block_id& id, const token& ticket, std::uint64_
     const bool ok = settle();
     unlock_shared();
     if (!ok) {
-        return error{errc::corruption, 0,
-                     std::string("the arena's metadata is damaged: ") + poison_cause_.load(),
-                     seg_->path()};
+        return damaged();
     }
     if (!fresh) {
         return error{errc::stale, 0,
@@ -240,7 +244,7 @@ result<void*> heap::attach(const block_id& id, const token& ticket, std::uint64_
     if (known != nullptr) {
         ++known->references;
     } else {
-        map_.insert({key, nbytes, id.serial, id.record, 1, 0});
+        map_.insert({key, nbytes, id.serial, id.record, 1, 0, true, 0});
     }
     return static_cast<void*>(seg_->base() + key);
 }

@@ -47,6 +47,20 @@ void undo_log::commit() noexcept {
     next_operation();
 }
 
+const std::uint64_t* undo_log::saved_line(const void* field) const noexcept {
+    const auto offset =
+        base::align_down(static_cast<std::uint64_t>(static_cast<const std::byte*>(field) - base_),
+                         segment::cache_line);
+    const std::uint64_t n = std::min<std::uint64_t>(page_->count.load(std::memory_order_acquire),
+                                                    segment::undo_entry_count);
+    for (std::uint64_t i = 0; i < n; ++i) {
+        if (page_->offsets[i] == offset) {
+            return page_->lines[i].data();
+        }
+    }
+    return nullptr;
+}
+
 void undo_log::roll_back(std::uint64_t first, std::uint64_t last) noexcept {
     last = std::min(last, lines_ * segment::cache_line);
     // Idempotent up to the last store: a process that dies in here leaves the

@@ -62,6 +62,13 @@ public:
     // Plays back entries whose lines lie in [first, last); others are damage
     // and are passed over.
     void roll_back(std::uint64_t first = 0, std::uint64_t last = ~std::uint64_t{0}) noexcept;
+    // What the line of the field was before the operation that someone died in,
+    // null if that had not changed it. For readers, who cannot play it back.
+    const std::uint64_t* saved_line(const void* field) const noexcept;
+    // False: more entries than there is room for, which no process has written.
+    bool is_possible() const noexcept {
+        return page_->count.load(std::memory_order_relaxed) <= segment::undo_entry_count;
+    }
     bool is_empty() const noexcept { return page_->count.load(std::memory_order_relaxed) == 0; }
 
     // Most entries any operation of this process has used.

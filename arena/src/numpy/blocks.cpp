@@ -15,6 +15,8 @@ constexpr const char* block_name = "ndarena.block";
 struct held_block {
     std::shared_ptr<lease> held;
     void* address;
+    // Instead of a reference to the block, where this process can have none.
+    std::shared_ptr<const void> pin;
 };
 
 held_block* block_of(PyObject* capsule) noexcept {
@@ -31,7 +33,11 @@ void destroy_block(PyObject* capsule) noexcept {
     PyObject* traceback = nullptr;
     PyErr_Fetch(&type, &value, &traceback);
     if (held_block* block = block_of(capsule)) {
-        (void)block->held->heap().deallocate(block->address);
+        if (block->pin) {
+            block->pin.reset();  // before the heap that it is about
+        } else {
+            (void)block->held->heap().deallocate(block->address);
+        }
         delete block;
     }
     PyErr_Restore(type, value, traceback);
@@ -109,7 +115,7 @@ bool lies_in_block(PyArrayObject* a, const void* first, std::uint64_t size) noex
 }
 
 // The block of an array that owns its data, or has been published; else None.
-PyObject* publish_root(PyArrayObject* root) {
+PyObject* publish_root(PyArrayObject* root, bool for_sending) {
     platform::lock_guard guard(publishing);
     if (PyObject* base = PyArray_BASE(root); base != nullptr) {
         if (block_of(base) == nullptr) {
@@ -122,8 +128,8 @@ PyObject* publish_root(PyArrayObject* root) {
     auto held = lease::find(data);
     heap::block_id id;
     std::uint64_t nbytes = 0;
-    if (!held || PyArray_CHKFLAGS(root, NPY_ARRAY_OWNDATA) == 0 || !held->heap().can_send() ||
-        !held->heap().identify(data, id, nbytes)) {
+    if (!held || PyArray_CHKFLAGS(root, NPY_ARRAY_OWNDATA) == 0 ||
+        (for_sending && !held->heap().can_send()) || !held->heap().identify(data, id, nbytes)) {
         Py_RETURN_NONE;
     }
     // The reference that the array was born with is the capsule's from here on:
@@ -145,8 +151,8 @@ PyObject* publish_root(PyArrayObject* root) {
 
 }  // namespace
 
-PyObject* new_block(std::shared_ptr<lease> held, void* address) {
-    auto block = std::make_unique<held_block>(held_block{std::move(held), address});
+PyObject* new_block(std::shared_ptr<lease> held, void* address, std::shared_ptr<const void> pin) {
+    auto block = std::make_unique<held_block>(held_block{std::move(held), address, std::move(pin)});
     PyObject* capsule = PyCapsule_New(block.get(), block_name, &destroy_block);
     if (capsule == nullptr) {
         return nullptr;
@@ -164,17 +170,18 @@ std::shared_ptr<lease> lease_of_block(PyObject* capsule, void*& address) noexcep
     return block->held;
 }
 
-PyObject* publish(PyObject* array) {
+PyObject* publish(PyObject* array, bool for_sending) {
     PyArrayObject* root = root_of(array);
-    PyObject* block = publish_root(root);
+    PyObject* block = publish_root(root, for_sending);
     Py_DECREF(root);
     void* address = nullptr;
     heap::block_id id;
     std::uint64_t nbytes = 0;
     // What it says that it is a view of need not be where its elements are.
     if (const auto held = block == nullptr ? nullptr : lease_of_block(block, address);
-        held && !(held->heap().identify(address, id, nbytes) &&
-                  lies_in_block(reinterpret_cast<PyArrayObject*>(array), address, nbytes))) {
+        held &&
+        !((!for_sending || held->heap().can_send()) && held->heap().identify(address, id, nbytes) &&
+          lies_in_block(reinterpret_cast<PyArrayObject*>(array), address, nbytes))) {
         Py_DECREF(block);
         Py_RETURN_NONE;
     }
@@ -186,6 +193,59 @@ std::int64_t offset_in_block(PyObject* capsule, PyObject* array) noexcept {
     return block == nullptr ? 0
                             : static_cast<const char*>(data_of(array)) -
                                   static_cast<const char*>(block->address);
+}
+
+PyObject* whole_array(PyObject* capsule, PyObject* dtype, const std::vector<std::int64_t>& shape,
+                      bool fortran, std::uint64_t nbytes, bool writeable) {
+    const held_block* block = block_of(capsule);
+    PyArray_Descr* descr = nullptr;
+    if (PyArray_DescrConverter(dtype, &descr) == NPY_FAIL) {
+        return nullptr;
+    }
+    npy_intp size = PyDataType_ELSIZE(descr);
+    bool fits = shape.size() <= NPY_MAXDIMS && !PyDataType_REFCHK(descr);
+    for (const std::int64_t n : shape) {
+        fits = fits && n >= 0 && !__builtin_mul_overflow(size, n, &size);
+    }
+    if (!fits || static_cast<std::uint64_t>(size) != nbytes || (block == nullptr && nbytes != 0)) {
+        Py_DECREF(descr);
+        PyErr_SetString(PyExc_ValueError, "type and shape do not describe the stored bytes");
+        return nullptr;
+    }
+    std::vector<npy_intp> dimensions(shape.begin(), shape.end());
+    int flags = fortran ? NPY_ARRAY_F_CONTIGUOUS : 0;
+    if (writeable && block != nullptr) {
+        flags |= NPY_ARRAY_WRITEABLE;
+    }
+    PyObject* array = PyArray_NewFromDescr(
+        &PyArray_Type, descr, static_cast<int>(shape.size()), dimensions.data(), nullptr,
+        block == nullptr ? nullptr : block->address, flags, nullptr);
+    auto* a = reinterpret_cast<PyArrayObject*>(array);
+    if (array != nullptr && !writeable) {
+        PyArray_CLEARFLAGS(a, NPY_ARRAY_WRITEABLE);
+    }
+    if (array == nullptr || block == nullptr) {
+        return array;
+    }
+    PyArray_UpdateFlags(a, NPY_ARRAY_UPDATE_ALL);
+    Py_INCREF(capsule);
+    if (PyArray_SetBaseObject(a, capsule) != 0) {
+        Py_DECREF(array);
+        return nullptr;
+    }
+    return array;
+}
+
+array_layout layout_of(PyObject* array) {
+    auto* a = reinterpret_cast<PyArrayObject*>(array);
+    array_layout layout;
+    layout.data = PyArray_DATA(a);
+    layout.nbytes = static_cast<std::uint64_t>(PyArray_NBYTES(a));
+    layout.shape.assign(PyArray_DIMS(a), PyArray_DIMS(a) + PyArray_NDIM(a));
+    const bool c_order = PyArray_CHKFLAGS(a, NPY_ARRAY_C_CONTIGUOUS) != 0;
+    layout.fortran = !c_order && PyArray_CHKFLAGS(a, NPY_ARRAY_F_CONTIGUOUS) != 0;
+    layout.contiguous = c_order || layout.fortran;
+    return layout;
 }
 
 PyObject* array_over(PyObject* capsule, PyObject* dtype, const std::vector<std::int64_t>& shape,

@@ -36,17 +36,14 @@ handler_state* state_of(PyObject* capsule) noexcept {
 // Runs when the last array, context and variable have let go, possibly with an
 // exception pending, possibly while the interpreter exits.
 void destroy_capsule(PyObject* capsule) noexcept {
-    PyObject* type = nullptr;
-    PyObject* value = nullptr;
-    PyObject* traceback = nullptr;
-    PyErr_Fetch(&type, &value, &traceback);
-    if (handler_state* state = state_of(capsule)) {
-        PyObject* upstream = state->upstream_capsule;
-        delete state;
-        handlers_alive.fetch_sub(1, std::memory_order_relaxed);
-        Py_XDECREF(upstream);
-    }
-    PyErr_Restore(type, value, traceback);
+    with_error_set_aside([capsule] {
+        if (handler_state* state = state_of(capsule)) {
+            PyObject* upstream = state->upstream_capsule;
+            delete state;
+            handlers_alive.fetch_sub(1, std::memory_order_relaxed);
+            Py_XDECREF(upstream);
+        }
+    });
 }
 
 // The nearest current handler that does not lead to the same heap.
@@ -108,6 +105,15 @@ PyObject* make_handler(std::shared_ptr<lease> held, closed_flag closed,
     handlers_alive.fetch_add(1, std::memory_order_relaxed);
     (void)state.release();
     return capsule;
+}
+
+const void* arena_of_handler(PyObject* capsule, handler_options& options) noexcept {
+    const handler_state* state = state_of(capsule);
+    if (state == nullptr) {
+        return nullptr;
+    }
+    options = {state->to.min_size, state->to.fallback};
+    return state->to.heap->seg().base();
 }
 
 std::int64_t live_handlers() noexcept { return handlers_alive.load(std::memory_order_relaxed); }

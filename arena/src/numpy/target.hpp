@@ -10,6 +10,29 @@
 
 namespace ndarena::numpy {
 
+// Handlers of others may expect the GIL, with which NumPy calls them but for realloc:
+// NumPy's own keeps lists of small blocks under it, and lets go of it to clear. Taken
+// here if this thread has not got it; once the interpreter has ended there is none.
+class gil_for_others {
+public:
+    gil_for_others() noexcept : taken_(PyGILState_Check() == 0 && Py_IsInitialized() != 0) {
+        if (taken_) {
+            state_ = PyGILState_Ensure();
+        }
+    }
+    ~gil_for_others() {
+        if (taken_) {
+            PyGILState_Release(state_);
+        }
+    }
+    gil_for_others(const gil_for_others&) = delete;
+    gil_for_others& operator=(const gil_for_others&) = delete;
+
+private:
+    bool taken_;
+    PyGILState_STATE state_{};
+};
+
 // A heap with the handler behind it. `upstream` may be null if it is never
 // needed: no minimum size and no fallback.
 struct target {
@@ -44,6 +67,7 @@ struct target {
         void* q = may_grow || nbytes <= heap->size_of(p) ? heap->reallocate(p, nbytes) : nullptr;
         if (q == nullptr && fallback) {
             const std::size_t old = heap->size_of(p);
+            const gil_for_others held;
             q = old == 0 ? nullptr : allocate_upstream(nbytes, false);
             if (q != nullptr) {
                 std::memcpy(q, p, old < nbytes ? old : nbytes);
@@ -93,6 +117,20 @@ struct callbacks {
         return {state, &malloc, &calloc, &realloc, &free};
     }
 };
+
+// NumPy's own handler while `install` stands in for it, or has done so; else null.
+const PyDataMem_Handler* saved_default() noexcept;
+
+// The body of a capsule's destructor: it may run with an exception pending.
+template <class Body>
+void with_error_set_aside(Body&& body) noexcept {
+    PyObject* type = nullptr;
+    PyObject* value = nullptr;
+    PyObject* traceback = nullptr;
+    PyErr_Fetch(&type, &value, &traceback);
+    body();
+    PyErr_Restore(type, value, traceback);
+}
 
 constexpr const char* capsule_name = "mem_handler";  // NumPy accepts no other
 constexpr const char* handler_title = "ndarena";

@@ -1,5 +1,6 @@
 #include "platform/platform.hpp"
 
+#include <algorithm>
 #include <cerrno>
 
 #include <fcntl.h>
@@ -53,6 +54,17 @@ bool is_locked_by_other(int fd, std::uint64_t offset, std::uint64_t size) noexce
             return true;
         }
     }
+    return lock.l_type != F_UNLCK;
+}
+
+bool find_lock_of_other(int fd, std::uint64_t offset, std::uint64_t& at) noexcept {
+    struct flock lock = range_lock(F_WRLCK, offset, 0);  // 0: to the end
+    while (::fcntl(fd, F_OFD_GETLK, &lock) != 0) {
+        if (errno != EINTR) {
+            return false;
+        }
+    }
+    at = std::max(offset, static_cast<std::uint64_t>(lock.l_start));
     return lock.l_type != F_UNLCK;
 }
 

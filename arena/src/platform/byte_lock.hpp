@@ -19,5 +19,8 @@ void unlock_byte(int fd, std::uint64_t offset) noexcept;
 // True if another open file description holds any byte of the range.
 // A failing call counts as held: what may be alive is never treated as dead.
 bool is_locked_by_other(int fd, std::uint64_t offset, std::uint64_t size) noexcept;
+// The same from the offset to the end of all offsets; `at` is where such a lock
+// starts, or the offset if it starts before.
+bool find_lock_of_other(int fd, std::uint64_t offset, std::uint64_t& at) noexcept;
 
 }  // namespace ndarena::platform

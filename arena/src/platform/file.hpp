@@ -55,6 +55,20 @@ int allocate_range(int fd, std::uint64_t offset, std::uint64_t size, bool keep_s
 // Gives the blocks of a range back; it reads as zeros. Returns 0 or errno.
 int punch_range(int fd, std::uint64_t offset, std::uint64_t size) noexcept;
 
+// Writes as many of the bytes as the system takes; returns how many.
+std::uint64_t write_at(int fd, std::uint64_t offset, const void* from,
+                       std::uint64_t nbytes) noexcept;
+
+// Barriers; each returns 0 or errno. `sync_file` waits until the file's data is
+// stored, pages that were written through mappings included, `sync_mapped` until
+// that of a mapped range is, which begins with a page; the directory's is about
+// the file's name.
+int sync_file(int fd) noexcept;
+int sync_mapped(void* address, std::uint64_t size) noexcept;
+int sync_directory_of(const std::string& path) noexcept;
+// Asks for writing to begin and waits for nothing: no barrier.
+int start_writing(void* address, std::uint64_t size) noexcept;
+
 // Bytes that an unprivileged user may still take on the file system of `fd`.
 std::uint64_t free_space(int fd) noexcept;
 

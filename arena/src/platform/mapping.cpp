@@ -128,6 +128,12 @@ int remove_shared(void* address, std::uint64_t size) noexcept {
 int exclude_from_dump(void* address, std::uint64_t size) noexcept {
     return advise(address, size, MADV_DONTDUMP);
 }
+int lock_pages(void* address, std::uint64_t size) noexcept {
+    return ::mlock(address, size) == 0 ? 0 : errno;
+}
+int unlock_pages(void* address, std::uint64_t size) noexcept {
+    return ::munlock(address, size) == 0 ? 0 : errno;
+}
 int wipe_on_fork(void* address, std::uint64_t size) noexcept {
     return advise(address, size, MADV_WIPEONFORK);
 }

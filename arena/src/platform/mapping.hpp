@@ -47,6 +47,8 @@ int populate_for_write(void* address, std::uint64_t size) noexcept;  // MADV_POP
 int discard_private(void* address, std::uint64_t size) noexcept;     // MADV_DONTNEED: zeros again
 int remove_shared(void* address, std::uint64_t size) noexcept;       // MADV_REMOVE: zeros, for all
 int exclude_from_dump(void* address, std::uint64_t size) noexcept;
+int lock_pages(void* address, std::uint64_t size) noexcept;  // in memory; mlock
+int unlock_pages(void* address, std::uint64_t size) noexcept;
 int wipe_on_fork(void* address, std::uint64_t size) noexcept;
 
 // Puts a private copy-on-write view of the file over part of an existing

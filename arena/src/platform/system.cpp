@@ -62,13 +62,14 @@ std::array<std::uint8_t, 16> boot_id() noexcept {
     return id;
 }
 
+std::atomic<unsigned char> no_guard{1};
+
 std::atomic<unsigned char>* guard_byte() noexcept {
     // One page that the kernel clears in every child; never unmapped.
     static std::atomic<unsigned char>* byte = [] {
         auto page = mapped_region::map_private(page_size);
         if (!page) {
-            static std::atomic<unsigned char> fallback{1};
-            return &fallback;
+            return &no_guard;
         }
         auto* b = new (page->data()) std::atomic<unsigned char>(1);
         (void)wipe_on_fork(page->data(), page_size);
@@ -130,7 +131,8 @@ bool instance_id::is_certainly(const instance_id& o) const noexcept {
 
 instance_id instance_of(int fd) noexcept {
     instance_id id;
-    id.boot = boot_id();
+    static const std::array<std::uint8_t, 16> this_boot = boot_id();
+    id.boot = this_boot;
     struct stat st {};
     if (::fstat(fd, &st) == 0) {
         id.device = st.st_dev;
@@ -177,8 +179,11 @@ std::uint64_t memory_limit() noexcept {
     return limit;
 }
 
-bool fork_guard_intact() noexcept { return guard_byte()->load(std::memory_order_relaxed) != 0; }
+std::atomic<const std::atomic<unsigned char>*> fork_guard{&no_guard};
 
-void arm_fork_guard() noexcept { guard_byte()->store(1, std::memory_order_relaxed); }
+void arm_fork_guard() noexcept {
+    guard_byte()->store(1, std::memory_order_relaxed);
+    fork_guard.store(guard_byte(), std::memory_order_release);
+}
 
 }  // namespace ndarena::platform

@@ -59,8 +59,12 @@ std::uint64_t memory_limit() noexcept;
 bool sleep_milliseconds(unsigned milliseconds) noexcept;
 
 // True in the process that last called arm_fork_guard, false in children that
-// were made without running the atfork handlers (clone, _Fork, vfork).
-bool fork_guard_intact() noexcept;
+// were made without running the atfork handlers (clone, _Fork, vfork). Asked at
+// every request, so inline: the byte that tells lies in a page of its own.
+extern std::atomic<const std::atomic<unsigned char>*> fork_guard;
+inline bool fork_guard_intact() noexcept {
+    return fork_guard.load(std::memory_order_relaxed)->load(std::memory_order_relaxed) != 0;
+}
 void arm_fork_guard() noexcept;
 
 }  // namespace ndarena::platform

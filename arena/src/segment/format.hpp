@@ -89,7 +89,8 @@ struct root_page {
     std::uint64_t directory;  // offset of the directory's root node, 0: empty
     std::uint64_t watermark;
     std::uint64_t capacity;
-    std::array<std::uint8_t, 4092 - 56> reserved;
+    std::uint64_t epoch;  // of the directory
+    std::array<std::uint8_t, 4092 - 64> reserved;
     std::uint32_t crc;
 };
 static_assert(sizeof(root_page) == 4096);
@@ -105,15 +106,17 @@ struct control_page {
     std::atomic<std::uint32_t> flush_lock;
     std::atomic<std::uint32_t> directory_lock;
     std::uint64_t generation;
-    std::uint64_t reserved_locks[5];
+    std::uint64_t flush_started;  // flushes begun and ended, under flush_lock
+    std::uint64_t flush_done;
+    std::uint64_t reserved_locks[3];
     // where this state was written
     std::array<std::uint8_t, 16> boot;
     std::uint64_t device;
     std::uint64_t inode;
     std::uint64_t inode_generation;
     std::uint64_t mount;
-    std::uint64_t session;  // random; part of every serial
-    std::uint64_t durable_error;
+    std::uint64_t session;        // random; part of every serial
+    std::uint64_t durable_error;  // errno of a flush that failed: all later ones do
     // From here on the undo log protects what it says, line by line.
     std::uint64_t capacity;
     std::uint64_t watermark;    // [0, watermark) is committed but for punched blocks
@@ -146,11 +149,20 @@ struct control_page {
     std::uint64_t reserved_queues[4];
     std::array<std::uint32_t, first_level_count> second_level;  // bitmaps of the free lists
     std::uint64_t reserved_bitmaps[4];
-    std::uint64_t directory_root;  // the volatile root
-    std::uint64_t reserved_directory[7];
+    // the directory of names, one line
+    std::uint64_t directory_root;    // the volatile root's node, 0: no names
+    std::uint32_t directory_record;  // where its record may be
+    std::uint32_t ledger;            // record of the commit that is being carried out, or nil
+    std::uint32_t dropped_first;     // ledgers whose drops wait, oldest first
+    std::uint32_t dropped_last;
+    std::uint64_t epoch;            // rises with every commit
+    std::uint64_t durable;          // epoch of the names in the current root page
+    std::uint64_t snapshot_serial;  // blocks with a higher number are in no stored root
+    std::uint64_t reserved_directory[2];
     // advisory, changed by atomic steps outside the lock
     std::uint64_t refused;  // allocations that found no room
-    std::array<std::uint64_t, 7> reserved;
+    std::uint64_t claims;   // slots claimed: who sees it unchanged is as alone as before
+    std::array<std::uint64_t, 6> reserved;
 };
 static_assert(sizeof(control_page) == 640);
 static_assert(offsetof(control_page, boot) == 64);
@@ -159,7 +171,9 @@ static_assert(offsetof(control_page, serial) == 192);
 static_assert(offsetof(control_page, purge_first) == 256);
 static_assert(offsetof(control_page, second_level) == 320);
 static_assert(offsetof(control_page, directory_root) == 512);
+static_assert(offsetof(control_page, epoch) == 536);
 static_assert(offsetof(control_page, refused) == 576);
+static_assert(offsetof(control_page, claims) == 584);
 static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
 
 // Old contents of cache lines of metadata, the newest last. Playing back
@@ -193,7 +207,7 @@ struct block_record {
     std::uint32_t next_physical;
     std::uint32_t prev_free;  // F: free list; unused records: next_free only
     std::uint32_t next_free;
-    std::uint32_t prev_purge;  // F: purge queue
+    std::uint32_t prev_purge;  // F: purge queue    A: names that hold it
     std::uint32_t next_purge;
     std::uint32_t holders;  // rows + transit tokens + names that hold it
     block_state state;
@@ -224,6 +238,21 @@ constexpr std::uint32_t slot_unused = 0;
 constexpr std::uint32_t slot_in_use = 1;   // its row may have bits
 constexpr std::uint32_t slot_leaving = 2;  // the same, of a process that is about to end
 
+// What one commit of the directory has to do to other blocks. It lies in a block
+// of its own; whoever finds the commit unfinished goes on where it stopped.
+// `adds` records that the new names hold come first, then `drops` records that
+// they no longer do; a drop that was carried out is nil.
+struct name_ledger {
+    std::uint64_t epoch;  // after the commit
+    std::uint32_t adds;
+    std::uint32_t drops;
+    std::uint32_t done;      // of both: how many have been carried out
+    std::uint32_t kept;      // drops that wait
+    std::uint32_t released;  // of the waiting ones: how many have been looked at
+    std::uint32_t next;      // record of the next ledger with waiting drops, or nil
+};
+static_assert(sizeof(name_ledger) == 32);
+
 // A reference on its way between two processes. It counts as a holder of its
 // block.
 struct transit_token {
@@ -239,7 +268,8 @@ static_assert(sizeof(transit_token) == 32);
 // Lock bytes lie far beyond any data: slots first, then these.
 constexpr std::uint64_t lock_base = std::uint64_t{1} << 62;
 constexpr std::uint64_t open_lock_byte = 4000;
-constexpr std::uint64_t epoch_lock_byte = 4001;
+// A reader without a slot locks the byte of the epoch whose names it sees.
+constexpr std::uint64_t epoch_lock_base = std::uint64_t{1} << 56;
 constexpr std::uint32_t max_slots = 3968;
 
 // Positions and counts of one segment, derived from three numbers.

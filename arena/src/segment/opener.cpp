@@ -89,7 +89,11 @@ result<void> opener::map_new(segment& seg, std::uint64_t least, const std::strin
     const std::uint64_t roomy =
         std::clamp(seg.requested_capacity_ * 64, least_reserve, default_reserve);
     const std::uint64_t reserve = std::max(seg.requested_capacity_, roomy);
-    auto mapped = platform::mapped_region::map_file(seg.fd_.get(), reserve, seg.requested_capacity_,
+    auto source = seg.mapping_source();
+    if (!source) {
+        return source.err();
+    }
+    auto mapped = platform::mapped_region::map_file(source->get(), reserve, seg.requested_capacity_,
                                                     least, seg.writable_, shown);
     if (!mapped) {
         return mapped.err();
@@ -248,6 +252,14 @@ result<std::unique_ptr<segment>> opener::open_existing(const segment_options& op
     }
     if (auto ok = join(*seg, writable); !ok) {
         return ok.err();
+    }
+    if (writable && options.kind == segment_kind::file && !platform::has_name(seg->fd_.get())) {
+        // While this waited for the lock, another file took its place.
+        auto there = platform::open_file(path, writable, true);
+        if (there && !platform::is_same_file(there->get(), seg->id_)) {
+            seg.reset();
+            return open_existing(options, path, writable);
+        }
     }
     return seg;
 }

@@ -100,18 +100,52 @@ const root_page* current_root(const std::byte* base, const file_header& header) 
     return best;
 }
 
-void segment::write_root(std::uint64_t capacity, std::uint64_t watermark) noexcept {
+void segment::write_root(const root_contents& contents) noexcept {
     const root_page* current = current_root(base_, header_);
     root_page next{};
     next.magic = root_magic;
     next.uuid = header_.uuid;
     next.sequence = current == nullptr ? 1 : current->sequence + 1;
-    next.directory = current == nullptr ? 0 : current->directory;
-    next.watermark = watermark;
-    next.capacity = capacity;
+    next.directory = contents.directory;
+    next.watermark = contents.watermark;
+    next.capacity = contents.capacity;
+    next.epoch = contents.epoch;
     next.crc = base::crc32c(&next, offsetof(root_page, crc));
     const bool second = current == reinterpret_cast<root_page*>(base_ + header_.root_offset[0]);
     std::memcpy(base_ + header_.root_offset[second ? 1 : 0], &next, sizeof next);
+}
+
+bool segment::has_readers(std::uint64_t epoch) const noexcept {
+    return !solo_ && fd_ && epoch != 0 &&
+           platform::is_locked_by_other(fd_.get(), lock_base + file_base_ + epoch_lock_base, epoch);
+}
+
+std::uint64_t segment::newest_reader() const noexcept {
+    const std::uint64_t first = lock_base + file_base_ + epoch_lock_base;
+    std::uint64_t newest = 0;
+    std::uint64_t at = 0;
+    while (!solo_ && fd_ && platform::find_lock_of_other(fd_.get(), first + newest, at)) {
+        newest = at - first + 1;
+    }
+    return newest;
+}
+
+result<void> segment::pin(std::uint64_t epoch) noexcept {
+    if (solo_ || !fd_) {
+        return {};
+    }
+    const auto answer =
+        platform::try_share_byte(fd_.get(), lock_base + file_base_ + epoch_lock_base + epoch);
+    if (answer != platform::lock_answer::taken) {
+        return platform::system_error("cannot lock the arena for reading", errno, path_);
+    }
+    return {};
+}
+
+void segment::unpin(std::uint64_t epoch) noexcept {
+    if (fd_ && descriptor_intact()) {
+        platform::unlock_byte(fd_.get(), lock_base + file_base_ + epoch_lock_base + epoch);
+    }
 }
 
 void segment::finish_opening() noexcept {
@@ -187,6 +221,8 @@ result<segment::claimed_slot> segment::claim_slot(int fd) noexcept {
             entry.pid = platform::process_id();
             entry.claimed = platform::unix_time();
             claimed.owner_word = slot_lock::make_word(i, entry.incarnation);
+            // After the byte is held: who looks then finds it.
+            __atomic_fetch_add(&control().claims, 1, __ATOMIC_RELEASE);
             return claimed;
         }
     }
@@ -379,6 +415,12 @@ result<void> check_control(const segment& seg) {
     if (chunks == 0 || chunks > max_chunks || chunks * seg.geo().chunk_bytes() > watermark ||
         records > chunks << seg.geo().chunk_shift) {
         return bad("impossible number of records");
+    }
+    // Read and written in one piece, and never beyond its entries: a process that
+    // dies leaves no other number, and what another boot has left is made anew.
+    const auto* undo = reinterpret_cast<const undo_page*>(seg.base() + seg.geo().undo_offset());
+    if (undo->count.load(std::memory_order_relaxed) > undo_entry_count) {
+        return bad("impossible number of entries in the undo log");
     }
     return {};
 }

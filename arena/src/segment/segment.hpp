@@ -51,6 +51,14 @@ enum class backing : std::uint8_t {
     opaque,          // anything else (device memory, private file mappings): leave alone
 };
 
+// What a root page says of the arena.
+struct root_contents {
+    std::uint64_t directory = 0;
+    std::uint64_t watermark = 0;
+    std::uint64_t capacity = 0;
+    std::uint64_t epoch = 0;
+};
+
 class segment final : public slot_authority {
 public:
     // Opens or creates. Until `finish_opening` the segment's open lock is held,
@@ -89,6 +97,13 @@ public:
     const file_header& header() const noexcept { return header_; }
     const platform::file_id& id() const noexcept { return id_; }
     int fd() const noexcept { return fd_.get(); }
+    // A descriptor to map through. A mapping keeps its open file description, and
+    // the bytes locked through it, in all fork children that inherit it: so
+    // nothing is ever locked through this one.
+    result<platform::unique_fd> mapping_source() const noexcept {
+        return platform::reopen(fd_.get(), writable_);
+    }
+    std::uint64_t file_offset(std::uint64_t offset) const noexcept { return file_base_ + offset; }
     control_page& control() const noexcept {
         return *reinterpret_cast<control_page*>(base_ + geo_.control_offset());
     }
@@ -135,7 +150,15 @@ public:
     bool can_discard() const noexcept { return backing_ != backing::opaque; }
 
     // Writes the root page that is not the current one.
-    void write_root(std::uint64_t capacity, std::uint64_t watermark) noexcept;
+    void write_root(const root_contents& contents) noexcept;
+    // Some reader without a slot may still see names older than the epoch.
+    bool has_readers(std::uint64_t epoch) const noexcept;
+    // One past the highest epoch that a reader sees, 0 if there is no reader.
+    std::uint64_t newest_reader() const noexcept;
+    // Keeps blocks that the names of the epoch lead to from being reused, until
+    // `unpin`. Errors: of the lock.
+    result<void> pin(std::uint64_t epoch) noexcept;
+    void unpin(std::uint64_t epoch) noexcept;
     // Bytes that the volatile state may lie in.
     result<std::uint64_t> file_bytes() const;
 

@@ -30,6 +30,7 @@ public:
 
     control_page& control() const noexcept { return *control_; }
     journal::undo_log& undo() noexcept { return undo_; }
+    const journal::undo_log& undo() const noexcept { return undo_; }
     const segment::geometry& geo() const noexcept { return geo_; }
     std::byte* base() const noexcept { return base_; }
 

@@ -237,6 +237,41 @@ placement allocator::allocate(std::uint64_t size, std::uint64_t alignment, std::
     return carve(index, r, size, alignment, now);
 }
 
+// [allocated][this][right: free]  =>  [allocated][------- right -------]
+// What a block was carved out of takes it back: mostly it stays on its list
+// and in the purge queue where it is.
+std::int32_t allocator::merge_into_right(std::uint32_t index, block_record& r, std::uint64_t dirty,
+                                         bool with_holes, std::uint64_t now) noexcept {
+    auto& undo = table_.undo();
+    const std::uint32_t right_index = r.next_physical;
+    const std::uint32_t left_index = r.prev_physical;
+    const std::uint64_t offset = r.offset;
+    const std::uint64_t size = r.size;
+    block_record& right = table_.at(right_index, block_state::free);
+    const bool waited = (right.flags & queued) != 0;
+    // The merged block waits for purging as long as its largest dirty part.
+    const std::uint64_t stamp = waited && right.payload > dirty ? right.serial : now;
+    if (right.payload != 0) {
+        dirty = size + right.payload;
+    }
+    if (left_index != nil) {
+        undo.set(table_.block_at(left_index).next_physical, right_index);
+    } else {
+        undo.set(table_.control().first_block, right_index);
+    }
+    undo.note(&right);
+    right.prev_physical = left_index;
+    if (with_holes) {
+        right.flags |= holes;
+    }
+    table_.give(index);
+    reshape_free(right_index, right, offset, size + right.size, dirty, stamp);
+    if (waited && right.serial != stamp) {
+        lists_.requeue(right_index, right, stamp);
+    }
+    return 0;
+}
+
 // [left: free][this][right: free]  =>  [------------ left ------------]
 // One list operation on the outcome, whatever was merged. `r` is on no list.
 // Returns by how much the number of free blocks changed.
@@ -249,7 +284,13 @@ std::int32_t allocator::merge_free(std::uint32_t index, block_record& r, std::ui
     std::uint64_t largest_part = dirty;
     std::uint64_t stamp = now;
     std::uint32_t beyond = r.next_physical;
-    if (beyond != nil && table_.block_at(beyond).state == block_state::free) {
+    const bool left_is_free =
+        r.prev_physical != nil && table_.block_at(r.prev_physical).state == block_state::free;
+    const bool right_is_free = beyond != nil && table_.block_at(beyond).state == block_state::free;
+    if (right_is_free && !left_is_free) {
+        return merge_into_right(index, r, dirty, with_holes, now);
+    }
+    if (right_is_free) {
         const std::uint32_t right_index = beyond;
         block_record& right = table_.at(right_index, block_state::free);
         if (right.payload != 0) {
@@ -270,7 +311,7 @@ std::int32_t allocator::merge_free(std::uint32_t index, block_record& r, std::ui
         --free_blocks;
     }
     std::uint32_t survivor = index;
-    if (r.prev_physical != nil && table_.block_at(r.prev_physical).state == block_state::free) {
+    if (left_is_free) {
         survivor = r.prev_physical;
         block_record& left = table_.at(survivor, block_state::free);
         dirty = dirty != 0 ? left.size + dirty : left.payload;
@@ -430,35 +471,6 @@ void allocator::make_metadata(std::uint32_t index) noexcept {
     r.holders = 0;
     table_.undo().set(table_.control().metadata, table_.control().metadata + r.size);
     count(-static_cast<std::int64_t>(r.size), -1, 0);
-}
-
-std::uint32_t allocator::take_for_purge(std::uint64_t freed_before) noexcept {
-    auto& undo = table_.undo();
-    const std::uint32_t index = table_.control().purge_first;
-    if (index == nil) {
-        return nil;
-    }
-    block_record& r = table_.at(index, block_state::free);
-    if (table_.is_corrupt() || r.serial > freed_before) {
-        return nil;
-    }
-    const std::uint64_t dirty = r.payload;
-    lists_.set_dirty(index, r, 0, 0);
-    undo.set(r.payload, dirty);  // what finish_purge gives back if it is not punched
-    lists_.remove(index, r);
-    undo.note(&r);
-    r.state = block_state::punching;
-    count(0, 0, -1);
-    return index;
-}
-
-void allocator::finish_purge(std::uint32_t index, bool punched, std::uint64_t now) noexcept {
-    block_record& r = table_.at(index, block_state::punching);
-    if (punched && (r.flags & holes) == 0 && !base::planted(base::bug::holes_unmarked)) {
-        table_.undo().note(&r.flags);
-        r.flags |= holes;
-    }
-    release(index, punched ? 0 : r.payload, now);
 }
 
 std::uint64_t allocator::largest_free() noexcept {

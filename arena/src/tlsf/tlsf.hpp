@@ -27,6 +27,15 @@ struct placement {
     bool has_holes = false;   // commit the block before touching it
 };
 
+// A block that is in use when the table is made anew.
+struct kept_block {
+    std::uint64_t offset;
+    std::uint64_t size;
+    std::uint64_t payload;
+    std::uint32_t names;  // 0: one of the arena's own tables
+    std::uint8_t colour;
+};
+
 class allocator {
 public:
     // Addresses are aligned, not offsets: `bias` is the address of the
@@ -39,6 +48,14 @@ public:
     // Formats the volatile state: one chunk of records at the start of the
     // data area, which is committed up to its end. Not journaled.
     void format() noexcept;
+
+    // After `format`: these blocks, in order of address, are in use, the rest up
+    // to the watermark is free. Not journaled. False if they contradict each other.
+    bool rebuild(const std::vector<kept_block>& blocks, const std::vector<std::uint64_t>& chunks,
+                 const std::vector<std::uint64_t>& radix_pages, std::uint64_t watermark,
+                 std::uint64_t now) noexcept;
+    // Chunks that so many blocks, with so many gaps before them, need beyond the first.
+    std::uint64_t tables_for(std::uint64_t blocks, std::uint64_t gaps) const noexcept;
 
     // The committed part ends at `watermark` from now on; [old, watermark) is
     // free and, unless `dirty`, zero.
@@ -68,6 +85,9 @@ public:
     // none was freed before `freed_before` (ms); `finish_purge` frees it again,
     // zero throughout and with holes if `punched`.
     std::uint32_t take_for_purge(std::uint64_t freed_before) noexcept;
+    // The same of the free block at the end, all of it, if it is committed and at
+    // least `free_lists::purge_unit` long.
+    std::uint32_t take_tail() noexcept;
     void finish_purge(std::uint32_t index, bool punched, std::uint64_t now) noexcept;
 
     std::uint64_t largest_free() noexcept;
@@ -91,6 +111,8 @@ private:
                     block_record& left) noexcept;
     void link_before(std::uint32_t index, block_record& r, std::uint32_t right_index,
                      block_record& right) noexcept;
+    std::int32_t merge_into_right(std::uint32_t index, block_record& r, std::uint64_t dirty,
+                                  bool with_holes, std::uint64_t now) noexcept;
     std::int32_t merge_free(std::uint32_t index, block_record& r, std::uint64_t dirty,
                             bool with_holes, std::uint64_t now) noexcept;
     void reshape_free(std::uint32_t index, block_record& r, std::uint64_t offset,

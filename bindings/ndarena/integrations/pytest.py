@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import ndarena
-from ndarena import _handlers
+from ndarena import _activation, _process
 from ndarena._sizes import format_size
 
 __all__ = ["pytest_addoption", "pytest_configure"]
@@ -96,9 +96,9 @@ class _Session:
         if self._findings is not None:
             return self._findings
         findings = list(self._arena.check())
-        if _handlers._installed is self._arena:
-            _handlers.uninstall()
-        elif not _handlers.disabled():
+        if getattr(_process.installed, "arena", None) is self._arena:
+            ndarena.uninstall()
+        elif not _activation.disabled():
             findings.append("the arena was uninstalled, or another installed, during the session")
         self._peak = self._arena.stats().peak_allocated
         self._made = self._arena._handle.allocations

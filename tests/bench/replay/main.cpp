@@ -1,6 +1,7 @@
 // Replays one trace through one allocator and prints one JSON object.
 //
-//   ndarena_replay TRACE ALLOCATOR [--min-size N] [--records N] [--dir DIRECTORY]
+//   ndarena_replay TRACE ALLOCATOR [--min-size N] [--records N] [--dir DIRECTORY] [--idle-threads
+//   N]
 //
 // One process measures one pair, so that none finds the heap of another. The
 // driver, replay.py, decides on order and rounds.
@@ -9,8 +10,11 @@
 
 #include <cstdio>
 #include <cstring>
+#include <future>
 #include <limits>
 #include <string>
+#include <thread>
+#include <vector>
 
 namespace ndarena::bench {
 namespace {
@@ -21,6 +25,30 @@ struct arguments {
     std::string directory = "/tmp";
     std::uint64_t min_size = 0;
     std::uint64_t records = std::numeric_limits<std::uint64_t>::max();
+    std::uint64_t idle_threads = 0;  // besides the one that replays
+};
+
+// Threads that wait: with them allocators can no longer do without locked instructions.
+class company {
+public:
+    explicit company(std::uint64_t threads) {
+        const std::shared_future<void> end = end_.get_future().share();
+        for (std::uint64_t i = 0; i < threads; ++i) {
+            threads_.emplace_back([end] { end.wait(); });
+        }
+    }
+    ~company() {
+        end_.set_value();
+        for (std::thread& t : threads_) {
+            t.join();
+        }
+    }
+    company(const company&) = delete;
+    company& operator=(const company&) = delete;
+
+private:
+    std::promise<void> end_;
+    std::vector<std::thread> threads_;
 };
 
 bool parse(int argc, char** argv, arguments& a) {
@@ -35,6 +63,8 @@ bool parse(int argc, char** argv, arguments& a) {
             a.directory = argv[i + 1];
         } else if (name == "--min-size") {
             a.min_size = std::strtoull(argv[i + 1], nullptr, 10);
+        } else if (name == "--idle-threads") {
+            a.idle_threads = std::strtoull(argv[i + 1], nullptr, 10);
         } else if (name == "--records") {
             a.records = std::strtoull(argv[i + 1], nullptr, 10);
         } else {
@@ -154,8 +184,10 @@ void print(const outcome& o, const trace& t) {
 int run(int argc, char** argv) {
     arguments a;
     if (!parse(argc, argv, a)) {
-        std::fputs("usage: ndarena_replay TRACE ALLOCATOR [--min-size N] [--records N] [--dir D]\n",
-                   stderr);
+        std::fputs(
+            "usage: ndarena_replay TRACE ALLOCATOR [--min-size N] [--records N] [--dir D] "
+            "[--idle-threads N]\n",
+            stderr);
         return 2;
     }
     trace t;
@@ -164,6 +196,7 @@ int run(int argc, char** argv) {
         std::fprintf(stderr, "%s\n", wrong.empty() ? "nothing to replay" : wrong.c_str());
         return 2;
     }
+    const company others(a.idle_threads);
     const stopwatch watch;
     outcome o;
     if (a.allocator.rfind("ndarena_", 0) == 0) {

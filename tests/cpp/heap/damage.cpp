@@ -149,6 +149,35 @@ TEST_F(Damage, NoRecordsLeft) {
     EXPECT_NE(findings_of(*h), "");
 }
 
+// An undo log with more entries than any process can have written is not played
+// back, by nobody, and everybody says so.
+TEST_F(Damage, AnImpossibleUndoLog) {
+    (void)::unlink(path_.c_str());
+    const auto h = create(8 * mib);
+    const auto reader = open(file(path_, open_mode::read));
+    void* p = h->allocate(1000, 0, false);
+    fill(p, 1000, 1);
+    auto& undo = *reinterpret_cast<segment::undo_page*>(h->base() + h->seg().geo().undo_offset());
+    undo.offsets.fill(h->seg().geo().data_offset());
+    undo.count = segment::undo_entry_count + 1;
+    const std::string records(reinterpret_cast<const char*>(h->base()) + data_, tables_ - data_);
+    EXPECT_NE(findings_of(*reader).find("undo log"), std::string::npos) << findings_of(*reader);
+    EXPECT_EQ(test::describe_status(test::in_raw_child([&] {
+                  const auto opened = segment::segment::open(file(path_, open_mode::read_write));
+                  EXPECT_TRUE(!opened && opened.err().code == errc::corruption);
+              })),
+              "exit status 0");
+    EXPECT_EQ(h->allocate(1000, 0, false), nullptr);
+    EXPECT_NE(h->refusal().find("undo log"), std::string::npos) << h->refusal();
+    EXPECT_NE(findings_of(*h).find("undo log"), std::string::npos) << findings_of(*h);
+    const auto sent = h->send(p, 1);
+    EXPECT_TRUE(!sent && sent.err().code != errc::lock_timeout);
+    EXPECT_EQ(undo.count, segment::undo_entry_count + 1) << "the evidence is left";
+    EXPECT_EQ(records,
+              std::string(reinterpret_cast<const char*>(h->base()) + data_, tables_ - data_));
+    EXPECT_TRUE(holds(p, 1000, 1));
+}
+
 // Numbers of tokens that lead out of their table, and out of the file.
 TEST_F(Damage, TokensBeyondTheirTable) {
     (void)::unlink(path_.c_str());

@@ -174,6 +174,25 @@ TEST_P(ForkPrivate, ChildrenHaveChildren) {
     EXPECT_EQ(findings_of(*heap_), "");
 }
 
+TEST_P(ForkPrivate, ADeadChildIsDeadWhileItsOwnChildLives) {
+    test::gate ready;
+    test::gate end;
+    test::child parent([&] {
+        test::child heir([&] {
+            ready.post();
+            end.wait();
+        });
+        (void)heir.wait();
+    });
+    ASSERT_TRUE(ready.wait());
+    parent.kill();
+    heap_->reclaim();
+    EXPECT_EQ(heap_->stats().processes, GetParam() == kind::scratch ? 2U : 1U);
+    end.post();
+    EXPECT_TRUE(intact());
+    EXPECT_EQ(findings_of(*heap_), "");
+}
+
 TEST_P(ForkPrivate, ManyGenerationsLeaveNothingBehind) {
     for (int i = 0; i < 100; ++i) {
         EXPECT_CHILD_OK([&] {

@@ -97,6 +97,34 @@ TEST_F(ForkShared, WhatADeadChildHeldIsReclaimed) {
     EXPECT_EQ(findings_of(*heap_), "");
 }
 
+// A mapping that is inherited holds nothing of the process that made it.
+TEST_F(HeapTest, ADeadOpenerIsDeadWhileItsChildLives) {
+    test::gate ready;
+    test::gate end;
+    test::child opener([&] {
+        auto h = create();
+        ASSERT_NE(h, nullptr);
+        ASSERT_NE(h->allocate(mib, 0, false), nullptr);
+        test::child heir([&] {
+            ready.post();
+            end.wait();
+        });
+        ASSERT_NE(h->allocate(2 * mib, 0, false), nullptr);
+        ready.post();
+        (void)heir.wait();
+    });
+    ASSERT_TRUE(ready.wait());
+    ASSERT_TRUE(ready.wait());
+    opener.kill();
+    auto h = attach();
+    ASSERT_NE(h, nullptr);
+    h->reclaim();
+    EXPECT_EQ(h->stats().processes, 2U) << "this one and the child";
+    EXPECT_EQ(h->allocated_bytes(), mib) << "which the child has inherited";
+    end.post();
+    EXPECT_EQ(findings_of(*h), "");
+}
+
 TEST_F(ForkShared, AnEndedChildLeavesItsSlot) {
     for (int i = 0; i < 400; ++i) {  // more than there are slots
         EXPECT_CHILD_OK([&] { EXPECT_NE(heap_->allocate(1000, 0, false), nullptr); });

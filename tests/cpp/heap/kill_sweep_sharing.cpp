@@ -96,30 +96,5 @@ TEST_F(KillSweepSharing, LeaveTheArena) {
         },
         [](scene& s) { s.h.reset(); }, 80);
 }
-// Killed inside the handlers of fork and in fork itself.
-class KillSweepFork : public KillSweepTest {
-protected:
-    void begin() override { ASSERT_EQ(::pipe(ends_), 0); }
-    // The grandchild, if it came to be, has ended too.
-    void wait_for_both() {
-        ::close(ends_[1]);
-        char byte = 0;
-        EXPECT_EQ(::read(ends_[0], &byte, 1), 0);
-        ::close(ends_[0]);
-    }
-    int ends_[2] = {-1, -1};
-};
-
-TEST_F(KillSweepFork, Fork) {
-    sweep([](scene& s) { (void)s.h->send(s.kept[0], 1); },
-          [](scene& s) {
-              if (::fork() == 0) {
-                  (void)s.h->deallocate(s.kept[1]);
-                  ::_exit(0);
-              }
-          },
-          80, [this](scene&) { wait_for_both(); });
-}
-
 }  // namespace
 }  // namespace ndarena::heap

@@ -20,8 +20,9 @@ TEST(PointerMap, AgreesWithTheStandardOne) {
         const bool grow = i / 20000 % 2 == 0;
         const std::uint64_t key = (1 + random() % 50000) * 64;
         if (model.count(key) == 0 && random() % 10 < (grow ? 9U : 3U)) {
-            const map_entry entry{key, random() % 1000, random(),
-                                  static_cast<std::uint32_t>(random()), 1};
+            const map_entry entry{
+                key, random() % 1000, random(), static_cast<std::uint32_t>(random()), 1,
+                0,   false,           0};
             ASSERT_TRUE(map.reserve());
             map.insert(entry);
             model[key] = entry;
@@ -59,7 +60,7 @@ TEST(PointerMap, AgreesWithTheStandardOne) {
 TEST(PointerMap, KeepsTheSumOfSizes) {
     pointer_map map;
     ASSERT_TRUE(map.reserve());
-    map.insert({64, 100, 1, 1, 1});
+    map.insert({64, 100, 1, 1, 1, 0, false, 0});
     map.resized(map.find(64), 30);
     EXPECT_EQ(map.bytes(), 30U);
     EXPECT_EQ(map.find(64)->nbytes, 30U);

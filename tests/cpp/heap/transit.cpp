@@ -243,6 +243,26 @@ TEST_F(Transit, OneOfManyReadersTakesTheToken) {
     expect_empty(*h);
 }
 
+// An old reference leads to what it named, or nowhere: not to what its owner has
+// made of it since.
+TEST_F(Transit, ABlockThatOthersMayKnowIsNotResizedInPlace) {
+    const auto h = create();
+    void* p = h->allocate(size, 0, false);
+    const message sent = send(*h, p);
+    EXPECT_TRUE(h->deallocate(attach_to(*h, sent)));
+    void* q = h->reallocate(p, size / 2);
+    EXPECT_NE(q, p) << "sent and read";
+    EXPECT_TRUE(h->deallocate(q));
+
+    p = h->allocate(size, 0, false);
+    EXPECT_CHILD_OK([&] { EXPECT_TRUE(h->send(p, 1)); });
+    h->reclaim(0);
+    q = h->reallocate(p, size / 2);
+    EXPECT_NE(q, p) << "sent by a fork child that has died";
+    EXPECT_TRUE(h->deallocate(q));
+    expect_empty(*h);
+}
+
 TEST_F(Transit, ABlockThatOthersHoldIsNotResizedInPlace) {
     const auto h = create();
     const auto moves = [&](void* p, const char* why) {

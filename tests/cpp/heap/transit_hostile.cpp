@@ -151,7 +151,7 @@ TEST_F(StaleReference, MadeUpAtRandom) {
                 return right;
         }
     };
-    const int tries = test::under_sanitizer ? 20000 : 100000;
+    const int tries = test::under_sanitizer ? 100000 : 1000000;
     int served = 0;
     for (int i = 0; i < tries; ++i) {
         const live& a = blocks[random() % blocks.size()];

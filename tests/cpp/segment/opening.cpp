@@ -171,6 +171,26 @@ TEST_F(SegmentTest, ImpossibleControlNumbersAreAnError) {
     damage([](control_page& c) { c.record_bump = nil; });
 }
 
+// No death leaves more entries than there is room for.
+TEST_F(SegmentTest, AnImpossibleUndoLogIsAnError) {
+    make_used_file();
+    if (!state_is_lasting()) {
+        GTEST_SKIP() << "this kernel has no unique mount ids";
+    }
+    for (const std::uint64_t count : {std::uint64_t{undo_entry_count}, std::uint64_t{0},
+                                      std::uint64_t{undo_entry_count} + 1, ~std::uint64_t{0}}) {
+        test::poke(path_, geometry().undo_offset(), &count, sizeof count);
+        for (const open_mode mode : {open_mode::read, open_mode::read_write}) {
+            const auto opened = segment::open(file(path_, mode));
+            ASSERT_EQ(bool(opened), count <= undo_entry_count);
+            if (!opened) {
+                EXPECT_EQ(opened.err().code, errc::corruption);
+                EXPECT_NE(opened.err().message.find("undo log"), std::string::npos);
+            }
+        }
+    }
+}
+
 TEST_F(SegmentTest, VolatileStateIsTrustedOnlyWhereItWasWritten) {
     make_used_file();
     {
@@ -195,7 +215,7 @@ TEST_F(SegmentTest, RootsKeepTheCapacity) {
         const auto seg = open(file(path_, open_mode::read_write));
         EXPECT_EQ(current_root(seg->base(), seg->header()), nullptr);
         for (const std::uint64_t capacity : {5 * mebibyte, 6 * mebibyte, 7 * mebibyte}) {
-            seg->write_root(capacity, 0);
+            seg->write_root({0, 0, capacity, 0});
             const root_page* root = current_root(seg->base(), seg->header());
             ASSERT_NE(root, nullptr);
             EXPECT_EQ(root->capacity, capacity);

@@ -6,17 +6,17 @@
 
 namespace ndarena::test {
 
-// Sixty of an operation by default. NDARENA_TEST_KILLS asks for another number;
-// what a test would do with sixty becomes so much more.
+// NDARENA_TEST_KILLS of an operation, twenty by default: this number for what a
+// test would do with sixty.
 inline int scaled_kills(int usual) {
-    const char* asked = std::getenv("NDARENA_TEST_KILLS");
-    const long kills = asked == nullptr ? 60 : std::strtol(asked, nullptr, 10);
-    return static_cast<int>(usual * (kills > 0 ? kills : 60) / 60);
+    const char* text = std::getenv("NDARENA_TEST_KILLS");
+    const long asked = text == nullptr ? 0 : std::strtol(text, nullptr, 10);
+    return static_cast<int>(usual * (asked > 0 ? asked : 20) / 60);
 }
 
 // For the campaign, which adds them up. No boundaries: deaths at random.
-inline void count_deaths(int deaths, long boundaries) {
-    std::printf("[  DEATHS  ] %d of %ld\n", deaths, boundaries);
+inline void count_deaths(long deaths, long boundaries, long instructions = 0) {
+    std::printf("[  DEATHS  ] %ld of %ld in %ld\n", deaths, boundaries, instructions);
 }
 
 }  // namespace ndarena::test

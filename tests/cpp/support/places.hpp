@@ -16,11 +16,10 @@
 
 namespace ndarena::test {
 
-// A new directory in TMPDIR, removed with all that is in it.
+// A new directory in TMPDIR, or in the one given, removed with all that is in it.
 class temp_dir {
 public:
-    temp_dir() {
-        const char* parent = std::getenv("TMPDIR");
+    explicit temp_dir(const char* parent = std::getenv("TMPDIR")) {
         std::string name =
             std::string(parent != nullptr ? parent : "/tmp") + "/ndarena-test-XXXXXX";
         if (::mkdtemp(name.data()) != nullptr) {
@@ -66,10 +65,11 @@ public:
                 reason_ = "cannot mount a tmpfs here";
             }
         } else {
-            const std::string image = place_ / "image";
+            const std::string image = image_ / "image";
             const std::string make = "truncate -s " + std::to_string(bytes) + " " + image +
-                                     " && mkfs.ext4 -q -F -m 0 " + image + " && mount -o loop " +
-                                     image + " " + point_ + " 2>/dev/null";
+                                     " && timeout -k 1 20 mkfs.ext4 -q -F -m 0 " + image +
+                                     " && timeout -k 1 20 mount -o loop " + image + " " + point_ +
+                                     " 2>/dev/null";
             if (std::system(make.c_str()) != 0) {
                 reason_ = "cannot make and mount a loop device here";
             }
@@ -112,6 +112,7 @@ public:
 
 private:
     temp_dir place_;
+    temp_dir image_{"/dev/shm"};  // in memory: what is tested is ext4, not how busy a disk is
     std::string point_;
     std::string reason_;
     bool mounted_ = false;

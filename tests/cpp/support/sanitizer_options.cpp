@@ -15,6 +15,7 @@ const char* __asan_default_options() {
 const char* __ubsan_default_options() { return "print_stacktrace=1:halt_on_error=1"; }
 
 const char* __tsan_default_options() {
-    return "die_after_fork=0:halt_on_error=1:second_deadlock_stack=1";
+    return "die_after_fork=0:halt_on_error=1:second_deadlock_stack=1:"
+           "allocator_may_return_null=1";
 }
 }

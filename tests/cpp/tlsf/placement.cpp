@@ -148,6 +148,58 @@ TEST_F(Placement, FreeNeighboursMerge) {
     release(wall);
 }
 
+// What a block was cut from takes it back where it lies: its record stays, and
+// with it its place among the free blocks of its class and in the purge queue.
+TEST_F(Placement, ABlockMeltsIntoWhatItWasCutFrom) {
+    const std::uint64_t size = 8 * mebibyte;
+    const placement p = allocate(size + 4096);
+    (void)allocate(64);
+    const placement q = allocate(size + 4096);
+    (void)allocate(64);
+    release(p);
+    release(q);
+    const std::uint32_t first = p.record;
+    const std::uint32_t second = q.record;
+    const placement front = allocate(4096);  // of the second, the newest
+    EXPECT_EQ(world_.record(second).size, size);
+    const placement other = allocate(granule);
+    const placement next = allocate(granule);
+    const std::uint64_t before = free_blocks();
+    now_ = 300;
+    release(next);
+    EXPECT_EQ(free_blocks(), before);
+    EXPECT_EQ(world_.record(second).size, size - granule);
+    EXPECT_EQ(world_.record(next.record).state, block_state::unused);
+    release(other);
+    release(front);
+    EXPECT_EQ(world_.record(second).size, size + 4096);
+    EXPECT_EQ(world_.record(second).payload, size + 4096) << "dirty throughout";
+    // It waits for purging as long as its larger part.
+    EXPECT_EQ(world_.heap().take_for_purge(100), first);
+    world_.commit();
+    EXPECT_EQ(world_.heap().take_for_purge(100), second);
+    world_.commit();
+}
+
+// The larger part is the one that is freed: it has only begun to wait.
+TEST_F(Placement, ALargeBlockMeltsIntoASmallOneAndWaitsAnew) {
+    const placement large = allocate(mebibyte);
+    const placement small = allocate(131072);
+    (void)allocate(64);
+    const placement old = allocate(131072);
+    (void)allocate(64);
+    now_ = 100;
+    release(small);
+    now_ = 200;
+    release(old);
+    now_ = 5000;
+    release(large);
+    EXPECT_EQ(world_.heap().take_for_purge(1000), old.record);
+    EXPECT_EQ(world_.heap().take_for_purge(1000), nil);
+    EXPECT_EQ(world_.heap().take_for_purge(5000), small.record);
+    world_.commit();
+}
+
 TEST_F(Placement, GrowsIntoAFreeNeighbourOnly) {
     const placement a = allocate(65536);
     const placement b = allocate(65536);

@@ -1,5 +1,5 @@
-// The public face of the heap.
-#include "heap/heap.hpp"
+// The public face of the library.
+#include "directory/store.hpp"
 
 #include <ndarena/arena.hpp>
 
@@ -23,7 +23,7 @@ static_assert(static_cast<int>(mode::exclusive) == static_cast<int>(heap::open_m
 }  // namespace
 
 result<arena> arena::open(const std::string& path, mode how, const arena_options& options) {
-    auto h = heap::heap::open(options_for(heap::segment_kind::file, path, how, options));
+    auto h = directory::open_heap(options_for(heap::segment_kind::file, path, how, options));
     if (!h) {
         return h.err();
     }
@@ -31,7 +31,7 @@ result<arena> arena::open(const std::string& path, mode how, const arena_options
 }
 
 result<arena> arena::shared(const std::string& name, mode how, const arena_options& options) {
-    auto h = heap::heap::open(options_for(heap::segment_kind::shared, name, how, options));
+    auto h = directory::open_heap(options_for(heap::segment_kind::shared, name, how, options));
     if (!h) {
         return h.err();
     }
@@ -39,7 +39,7 @@ result<arena> arena::shared(const std::string& name, mode how, const arena_optio
 }
 
 result<arena> arena::scratch(const std::string& directory, const arena_options& options) {
-    auto h = heap::heap::open(
+    auto h = directory::open_heap(
         options_for(heap::segment_kind::scratch, directory, mode::exclusive, options));
     if (!h) {
         return h.err();
@@ -53,7 +53,7 @@ result<arena> arena::over(void* buffer, std::size_t size, bool overwrite,
     o.buffer = buffer;
     o.buffer_size = size;
     o.format_buffer = overwrite;
-    auto h = heap::heap::open(o);
+    auto h = directory::open_heap(o);
     if (!h) {
         return h.err();
     }
